@@ -10,56 +10,27 @@ with planish.Client("http://127.0.0.1:8080") as client:
     job.wait().download("smaller.onnx")
 """
 
-from planish._async import AsyncClient
-from planish.client import Client
-from planish.compressing import Compressed, compress
-from planish.errors import (
-    Conflict,
-    CorruptDownload,
-    ExportFailed,
-    Forbidden,
-    Invalid,
-    InvalidSignature,
-    JobFailed,
-    Misnamed,
-    MissingPackage,
-    NotFound,
-    PlanishError,
-    Refused,
-    Rejected,
-    TooManyRequests,
-    Unauthenticated,
-    Unavailable,
-    Unreachable,
-)
-from planish.exporting import from_keras, from_sklearn, from_tensorflow, from_torch
-from planish.narrowing import narrow
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "AsyncClient",
-    "Client",
-    "Compressed",
-    "Conflict",
-    "CorruptDownload",
-    "ExportFailed",
-    "Forbidden",
-    "Invalid",
-    "InvalidSignature",
-    "JobFailed",
-    "Misnamed",
-    "MissingPackage",
-    "NotFound",
-    "PlanishError",
-    "Refused",
-    "Rejected",
-    "TooManyRequests",
-    "Unauthenticated",
-    "Unavailable",
-    "Unreachable",
-    "compress",
-    "from_keras",
-    "from_sklearn",
-    "from_tensorflow",
-    "from_torch",
-    "narrow",
-]
+if TYPE_CHECKING:
+    from planish._public import *  # noqa: F403 (its __all__ is ours)
+    from planish._public import __all__ as __all__
+
+_PUBLIC = f"{__name__}._public"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for first: the command would have to import all of it to begin."""
+    module = f"{__name__}.{name}"
+    if find_spec(module):
+        return import_module(module)
+    found = globals()[name] = getattr(import_module(_PUBLIC), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    """List the names that are there for users."""
+    names: list[str] = import_module(_PUBLIC).__all__
+    return names

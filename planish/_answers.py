@@ -22,6 +22,10 @@ SILENCE_S = 60.0
 """A stream of events has a comment every 15 seconds; after this long it is dead."""
 
 
+_AWAY = frozenset({502, 503, 504})
+"""Answers of a proxy in front of a service that is away, and of a service without its parts."""
+
+
 def pauses(attempts: int, patience_s: float = 0.0) -> Iterator[float]:
     """Yield the seconds between ``attempts``: doubling, each with jitter.
 
@@ -39,6 +43,11 @@ def pauses(attempts: int, patience_s: float = 0.0) -> Iterator[float]:
 def is_passing(error: Refused) -> bool:
     """Whether the same request may be answered in a moment."""
     return _may_pass(error.problem)
+
+
+def is_away(response: httpx.Response) -> bool:
+    """Whether what answers is no service, or one that cannot work at the moment."""
+    return response.status_code in _AWAY
 
 
 def pause_before_retry(
@@ -80,4 +89,4 @@ def given(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _may_pass(problem: Problem) -> bool:
-    return problem.status in {429, 502, 503, 504} or problem.type == "request-in-flight"
+    return problem.status in {429, *_AWAY} or problem.type == "request-in-flight"

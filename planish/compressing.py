@@ -11,7 +11,7 @@ from planish._formats import require_name, suffix_of
 from planish._requests import JobOptions, Step
 from planish._sync.jobs import Job as Handle
 from planish.client import Client
-from planish.errors import Conflict, Misnamed
+from planish.errors import Conflict, Invalid, Misnamed, refusal
 from planish.types import Job
 
 Generated = Literal["generated"]
@@ -78,6 +78,7 @@ def compress(
     with contextlib.ExitStack() as own:
         if client is None:
             client = own.enter_context(Client())
+        _require_possible(client, steps, made, max_quality_drop, options)
         uploaded = client.models.upload(source)
         dataset = (
             None
@@ -108,6 +109,30 @@ def compress(
         except Misnamed:  # an ONNX model of 2 GiB is a zip, which its job does not know before
             file = job.download(target.with_suffix(suffix_of(job.artifacts[0])))
         return Compressed(file, job, job.report())
+
+
+def _require_possible(
+    client: Client,
+    steps: Sequence[Step] | None,
+    made: bool,
+    max_quality_drop: float | None,
+    options: JobOptions,
+) -> None:
+    """Have the service say what is wrong with a request before it is sent a model.
+
+    Raises:
+        Invalid: more is wrong than that there is no model yet.
+    """
+    data = GENERATED if made else None
+    try:
+        client.jobs.plan("", steps, data=data, max_quality_drop=max_quality_drop, **options)
+    except Invalid as refused:
+        faults = [fault for fault in refused.errors if fault.pointer != "#/model"]
+        if len(faults) == len(refused.errors):
+            raise
+        if faults:
+            said = {"errors": faults, "detail": " ".join(fault.detail for fault in faults)}
+            raise refusal(refused.problem.model_copy(update=said)) from None
 
 
 def _cancel(job: Handle) -> None:

@@ -186,7 +186,7 @@ def test_every_file_that_is_named_is_there() -> None:
 
 
 def test_every_command_of_the_command_line_is_documented() -> None:
-    from planish.cli import cli
+    from planish.cli.commands import cli
 
     documentation = "".join(page.read_text() for page in PAGES)
     commands = [

@@ -79,7 +79,8 @@ def look_up(
         admitted: the private networks that webhooks may call.
 
     Raises:
-        Invalid: The request names a model or dataset that is not the tenant's.
+        Invalid: The request names a model or dataset that is not the tenant's. What is wrong with
+            its target and its webhook is said as well: a client may ask before it uploads.
     """
     named_models = {"#/model": request.model, **request.other_models}
     model_rows = {
@@ -99,7 +100,14 @@ def look_up(
         for pointer, row in rows.items()
         if row is None
     ]
+    target_fault = targets.fault(session, tenant, request)
+    hook = request.webhook
+    webhook_fault = None if hook is None else webhooks.refusal(hook.url, admitted)
     if unknown:
+        if webhook_fault:
+            unknown.append(FieldError(pointer="#/webhook/url", detail=webhook_fault))
+        if target_fault:
+            unknown.append(FieldError(pointer="#/target", detail=target_fault[1]))
         raise Invalid(" ".join(fault.detail for fault in unknown), errors=unknown)
     other_models = {
         pointer: _upload(row, models.described(row)) for pointer, row in model_rows.items() if row
@@ -115,10 +123,8 @@ def look_up(
         evaluate_dataset=data.get(EVALUATE_DATASET_POINTER),
         targets=targets.deliverable(session),
         besides_seconds=overheads.seconds(session, tenant, request.model),
-        target_fault=targets.fault(session, tenant, request),
-        webhook_fault=None
-        if request.webhook is None
-        else webhooks.refusal(request.webhook.url, admitted),
+        target_fault=target_fault,
+        webhook_fault=webhook_fault,
         workers=workers.offers(session),
         other_models=other_models,
     )

@@ -10,6 +10,7 @@ from planish._async.http import AsyncTransport
 from planish._async.jobs import AsyncJobs
 from planish._async.models import AsyncModels
 from planish._async.webhooks import AsyncWebhooks
+from planish._outages import Tell
 from planish.credentials import key_or_default, url_or_default
 from planish.types import UsageDay
 
@@ -28,6 +29,7 @@ class AsyncClient:
         attempts: how often a request is sent before it fails.
         patience_s: how long at a stretch the service may be away while a job or an inspection is
             awaited, in seconds. Default: five minutes, so that a restart fails no one who waits.
+        on_outage: called with a sentence when the service does not answer, and when it does again.
     """
 
     def __init__(
@@ -38,11 +40,17 @@ class AsyncClient:
         timeout_s: float = 30.0,
         attempts: int = 6,
         patience_s: float = PATIENCE_S,
+        on_outage: Tell | None = None,
     ) -> None:
         self.url = url_or_default(url)
         key = key_or_default(key, self.url)
         self._http = AsyncTransport(
-            self.url, key, timeout_s=timeout_s, attempts=attempts, patience_s=patience_s
+            self.url,
+            key,
+            timeout_s=timeout_s,
+            attempts=attempts,
+            patience_s=patience_s,
+            on_outage=on_outage,
         )
         self.models = AsyncModels(self._http)
         self.datasets = AsyncDatasets(self._http)

@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any, Self
 
 from planish._answers import PATIENCE_S
+from planish._outages import Tell
 from planish._sync.datasets import Datasets
 from planish._sync.devices import Devices
 from planish._sync.http import Transport
@@ -29,6 +30,7 @@ class Client:
         attempts: how often a request is sent before it fails.
         patience_s: how long at a stretch the service may be away while a job or an inspection is
             awaited, in seconds. Default: five minutes, so that a restart fails no one who waits.
+        on_outage: called with a sentence when the service does not answer, and when it does again.
     """
 
     def __init__(
@@ -39,11 +41,17 @@ class Client:
         timeout_s: float = 30.0,
         attempts: int = 6,
         patience_s: float = PATIENCE_S,
+        on_outage: Tell | None = None,
     ) -> None:
         self.url = url_or_default(url)
         key = key_or_default(key, self.url)
         self._http = Transport(
-            self.url, key, timeout_s=timeout_s, attempts=attempts, patience_s=patience_s
+            self.url,
+            key,
+            timeout_s=timeout_s,
+            attempts=attempts,
+            patience_s=patience_s,
+            on_outage=on_outage,
         )
         self.models = Models(self._http)
         self.datasets = Datasets(self._http)

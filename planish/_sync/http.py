@@ -22,11 +22,13 @@ from pydantic import BaseModel
 from planish._answers import (
     SILENCE_S,
     given,
+    is_away,
     pause_before_retry,
     pauses,
     problem_of,
     words_of,
 )
+from planish._outages import Outage, Tell
 from planish._sync import io
 from planish.errors import Unreachable, refusal
 
@@ -74,6 +76,7 @@ class Transport:
         timeout_s: float,
         attempts: int,
         patience_s: float = 0.0,
+        on_outage: Tell | None = None,
     ) -> None:
         headers = {"User-Agent": f"planish/{version('planish')}"}
         if key:
@@ -83,6 +86,7 @@ class Transport:
         self.timeout_s = timeout_s
         self._patience_s = patience_s
         self._was_there = False
+        self._outage = Outage(url, on_outage)
         self._http = io.Http(
             base_url=url, headers=headers, timeout=httpx.Timeout(timeout_s, read=SILENCE_S)
         )
@@ -184,14 +188,15 @@ class Transport:
                     " those begin with http:// or https://."
                 ) from None
             except httpx.TransportError as error:
+                self._outage.failed(words_of(error))
                 if pause is None:
                     raise Unreachable(
                         f"{self._http.base_url} does not answer: {words_of(error)}"
                     ) from None
                 io.sleep(pause)
                 continue
+            self._note(response)
             if response.is_success:
-                self._was_there = True
                 return response
             problem = problem_of(response)
             wait = pause and pause_before_retry(
@@ -212,9 +217,21 @@ class Transport:
             Refused: the service said no.
         """
         query = given(params)
-        with self._http.stream("GET", path, params=query, headers=headers) as response:
-            if response.is_error:
-                response.read()
-                raise refusal(problem_of(response))
-            self._was_there = True
-            yield response
+        try:
+            with self._http.stream("GET", path, params=query, headers=headers) as response:
+                self._note(response)
+                if response.is_error:
+                    response.read()
+                    raise refusal(problem_of(response))
+                yield response
+        except httpx.TransportError as error:
+            self._outage.failed(words_of(error))
+            raise
+
+    def _note(self, response: httpx.Response) -> None:
+        """Note whether the service is there."""
+        self._was_there = self._was_there or response.is_success
+        if is_away(response):
+            self._outage.failed(f"{response.status_code} {response.reason_phrase}".strip())
+        else:
+            self._outage.answered()

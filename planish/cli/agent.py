@@ -10,6 +10,7 @@ import typer
 
 from planish.agent import timing
 from planish.cli.asking import Url, asking, tell
+from planish.cli.ending import at_once
 
 
 def agent(
@@ -38,7 +39,8 @@ def agent(
     from planish import agent as running
     from planish._packages import package
 
-    runtime = package("onnxruntime", "numpy")
+    with at_once():
+        runtime = package("onnxruntime", "numpy")
     with asking(url) as client, tempfile.TemporaryDirectory(prefix="planish-agent-") as place:
         device = client.devices.register(
             target,

@@ -45,7 +45,7 @@ Columns = Mapping[str, Callable[[_Shown], object]]
 @contextlib.contextmanager
 def asking(url: str | None) -> Iterator[Client]:
     """Hand out a client of the service."""
-    with Client(url_or_default(url)) as client:
+    with Client(url_or_default(url), on_outage=tell) as client:
         yield client
 
 

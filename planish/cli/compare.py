@@ -10,6 +10,7 @@ from rich.table import Table
 from planish.cli.asking import AsJson, print_json, tell
 from planish.cli.consoles import console, nearness
 from planish.cli.deployment import Stop
+from planish.cli.ending import at_once
 from planish.cli.options import drop, share
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def compare(
     Both run here, as you and unconfined: compare files that you trust.
     """
     try:
-        from app.domain.problems import Problem
-        from workers.compression.comparing import compare as run
+        with at_once():
+            from app.domain.problems import Problem
+            from workers.compression.comparing import compare as run
     except ModuleNotFoundError as error:
         raise Stop(f"{error}. To compare files: pip install 'planish[worker]'") from None
     try:

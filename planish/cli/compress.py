@@ -105,7 +105,7 @@ def compress(
     patience_s = 0 if named is None else PATIENCE_S  # one of ours that has died is not back
     with (
         service(named, request, output) as address,
-        Client(address, patience_s=patience_s) as client,
+        Client(address, patience_s=patience_s, on_outage=tell) as client,
     ):
         made = run(
             model,

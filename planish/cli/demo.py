@@ -12,7 +12,7 @@ from rich.table import Table
 
 from planish.cli.consoles import console
 from planish.cli.deployment import Stop
-from planish.cli.ending import end_as_interrupted
+from planish.cli.ending import at_once, end_as_interrupted
 from planish.client import Client
 from planish.types import Dataset, Event, Job, Model
 
@@ -34,9 +34,10 @@ def demo(
 
     Needs no network and no service; what it starts, it stops.
     """
-    from app.local.server import DidNotStart
-    from planish import embedded
-    from planish.demo import receiver, text_lines
+    with at_once():
+        from app.local.server import DidNotStart
+        from planish import embedded
+        from planish.demo import receiver, text_lines
 
     end_as_interrupted()
     began = time.monotonic()

@@ -41,5 +41,6 @@ def login(
 
 def _ask(address: str, key: str | None) -> None:
     """Ask for a list, with this key alone: no other one that is kept or set is sent."""
-    with contextlib.closing(Transport(address, key, timeout_s=30, attempts=6)) as service:
+    service = Transport(address, key, timeout_s=30, attempts=6, on_outage=tell)
+    with contextlib.closing(service):
         service.request("GET", "/v1/models", params={"limit": "1"})

@@ -110,6 +110,7 @@ def test_a_model_is_delivered_in_another_format_without_steps(service: Service) 
         ({"tags": ["x" * 65]}, "#/tags/0"),
         ({"deliver": ["caffe"]}, "#/deliver/0"),
         ({"webhook": {"url": "http://10.0.0.1/"}}, "#/webhook/url"),
+        ({"target": "fridge"}, "#/target"),
         ({"a/b~c": 1}, "#/a~1b~0c"),
     ],
 )
@@ -126,6 +127,21 @@ def test_a_fault_in_the_request_is_named_at_its_place(
     assert (refused or pointers(plan)) == [pointer], "a plan refuses what a job is refused for"
     assert not plan.json().get("ok")
     assert service.http.get("/v1/jobs").json()["items"] == []
+
+
+def test_what_needs_no_model_is_refused_before_there_is_one(service: Service) -> None:
+    body = {"model": "", "steps": DYNAMIC, "data": "generated"}
+    wishes: list[tuple[dict[str, Any], list[str]]] = [
+        ({}, []),
+        ({"target": "fridge"}, ["#/target"]),
+        ({"webhook": {"url": "http://10.0.0.1/"}}, ["#/webhook/url"]),
+    ]
+    for wish, faulty in wishes:
+        answer = service.http.post("/v1/jobs/plan", json={**body, **wish})
+        assert answer.status_code == 422, answer.text
+        assert pointers(answer) == ["#/model", *faulty]
+    wrong = {**body, "steps": [{"method": "shrink"}]}
+    assert pointers(service.http.post("/v1/jobs/plan", json=wrong)) == ["#/steps/0/method"]
 
 
 def test_another_tenants_model_is_as_unknown_as_none(service: Service) -> None:

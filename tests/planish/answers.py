@@ -1,5 +1,6 @@
 """Resources as the service shows them."""
 
+import hashlib
 from typing import Any
 
 JOB: dict[str, Any] = {
@@ -54,3 +55,39 @@ DATASET: dict[str, Any] = {
 }
 ENDED = 'id: 1\nevent: state\ndata: {"status": "succeeded", "stage": "x"}\n\n'
 """The event that a job ends with."""
+CONTENT = b"a small model"
+MEASURES = {
+    "size_bytes": 4000,
+    "parameters": 1300,
+    "nonzero_parameters": 1300,
+    "macs": 500_000,
+    "latency_ms": 1.5,
+    "quality": None,
+    "fidelity": None,
+}
+DONE: dict[str, Any] = {
+    **JOB,
+    "name": "[bold]mine[/]",
+    "baseline": MEASURES,
+    "compressed": {**MEASURES, "size_bytes": 1000},
+    "verdict": "4 times smaller",
+    "artifacts": [
+        {
+            "id": "art_1",
+            "format": "onnx",
+            "filename": "mine-quantize.onnx",
+            "size_bytes": len(CONTENT),
+            "sha256": hashlib.sha256(CONTENT).hexdigest(),
+            "href": "/v1/artifacts/art_1/content",
+        }
+    ],
+}
+"""A job whose result can be downloaded: `CONTENT`."""
+NO_MODEL: dict[str, Any] = {
+    "type": "invalid-request",
+    "title": "The request is invalid",
+    "status": 422,
+    "detail": "There is no model ''.",
+    "errors": [{"pointer": "#/model", "detail": "There is no model ''."}],
+}
+"""The answer to the plan of a job whose model is not uploaded yet, where nothing else is wrong."""

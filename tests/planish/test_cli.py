@@ -1,115 +1,21 @@
 """Commands that ask a service: what they print where, and how they end."""
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
 import pytest
 
-from planish import cli
 from planish.cli.asking import tell
-from planish.demo import text_lines
-from tests.e2e.service import small_model
-from tests.planish.answers import DATASET, ENDED, JOB, MODEL
+from tests.planish.answers import DATASET, DONE, JOB, MODEL
+from tests.planish.conftest import Run
 from tests.planish.scripted import Answer, answer, events, problem, scripted
 
-CONTENT = b"a small model"
-MEASURES = {
-    "size_bytes": 4000,
-    "parameters": 1300,
-    "nonzero_parameters": 1300,
-    "macs": 500_000,
-    "latency_ms": 1.5,
-    "quality": None,
-    "fidelity": None,
-}
-DONE = {
-    **JOB,
-    "name": "[bold]mine[/]",
-    "baseline": MEASURES,
-    "compressed": {**MEASURES, "size_bytes": 1000},
-    "verdict": "4 times smaller",
-    "artifacts": [
-        {
-            "id": "art_1",
-            "format": "onnx",
-            "size_bytes": len(CONTENT),
-            "sha256": hashlib.sha256(CONTENT).hexdigest(),
-            "href": "/v1/artifacts/art_1/content",
-        }
-    ],
-}
-JOB_THAT_ENDS = [
-    answer(202, {**JOB, "status": "queued"}),
-    events(ENDED),
-    answer(200, DONE),
-    answer(200, CONTENT),
-    answer(200, {}),
-]
-"""The answers to a job that is submitted, awaited and downloaded, then to one for its report."""
 NO_ITEMS = answer(200, {"items": [], "next_cursor": None})
-
-Run = Callable[..., int]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Run a command in this process; return its exit code."""
-    for variable in ("PLANISH_URL", "PLANISH_KEY", "PLANISH_API_KEY"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-    def running(*arguments: str | Path) -> int:
-        monkeypatch.setattr(sys, "argv", ["planish", *map(str, arguments)])
-        try:
-            cli.main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-    return running
-
-
-def test_json_is_on_standard_output_and_messages_are_not(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model, data, small = (tmp_path / name for name in ("m.onnx", "d.npz", "s.onnx"))
-    model.write_bytes(b"x")
-    data.write_bytes(b"PK")
-    answers = [answer(201, {**MODEL, "status": "ready"}), answer(201, DATASET), *JOB_THAT_ENDS]
-    with scripted(answers) as service:
-        options = ["--data", data, "--max-drop", "0.01", "-o", small, "--url", service.url]
-        assert run("compress", model, *options, "--json") == 0
-    shown = capsys.readouterr()
-    told = json.loads(shown.out)
-    assert told["file"] == str(small)
-    assert told["job"]["id"] == "job_1"
-    assert "4 times smaller" in shown.err
-    assert small.read_bytes() == CONTENT
-    asked = json.loads(service.requests[2].body)
-    assert asked["steps"] == [{"method": "quantize"}]
-    assert asked["require"] == {"max_quality_drop": 0.01}
-
-
-def test_a_search_is_asked_for_in_place_of_steps(run: Run, tmp_path: Path) -> None:
-    model = tmp_path / "m.onnx"
-    model.write_bytes(b"x")
-    answers = [answer(201, {**MODEL, "status": "ready"}), *JOB_THAT_ENDS]
-    with scripted(answers) as service:
-        options = ["--minimize", "size", "--trials", "5", "--minutes", "2", "--url", service.url]
-        assert run("compress", model, *options) == 0
-        asked = json.loads(service.requests[1].body)
-        assert run("compress", model, *options, "--step", "prune") == 1, "one or the other"
-    budget = {"trials": 5, "minutes": 2}
-    assert asked["objective"] == {"minimize": "size", "budget": budget}
-    assert "steps" not in asked
 
 
 def test_a_model_is_uploaded_by_its_address(
@@ -320,58 +226,6 @@ def test_advice_on_what_is_neither_says_what_may_stand_there(
     assert "There is no file 'none.onnx', and an id begins with mdl_" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--data", "data.csv"], "Upload an .npz"),
-        (["-o", "small.tflite"], "Name it small.onnx"),
-    ],
-)
-def test_what_files_tell_is_said_before_they_are_uploaded(
-    run: Run,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    options: list[str],
-    says: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("m.onnx").write_bytes(b"x")
-    Path("data.csv").write_bytes(b"a,b\n1,2\n")
-    with scripted([]) as service:
-        assert run("compress", "m.onnx", "--url", service.url, *options) == 1
-        assert service.requests == []
-    assert says in " ".join(capsys.readouterr().err.replace("│", " ").split())
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--step", "{prune}"], "is no JSON"),
-        (["--step", "prun"], "step 1, method: must be one of 'cluster'"),
-        (["--step", '{"method": "prune", "ratio": "half"}'], "step 1, ratio: must be a number"),
-        (["--max-drop", "one percent"], "write 0.01, or 1 %"),
-        (["--max-drop", "-1%"], "is below 0"),
-        (["--max-drop", "5"], "write 5% for 5 in a hundred"),
-        (["--seed", "9" * 20], "--seed: must be"),
-        (["--target", "fridge"], "Name one of cpu-x86-vnni"),
-        (["-o", "small.tflite"], "Name it small.onnx"),
-        (["--target", "openvino-cpu", "-o", "small.pte"], "Name it small.zip or small.onnx"),
-        (["-o", "nowhere/small.onnx"], "There is no directory 'nowhere'"),
-        (["--report", "."], "name a file in it"),
-    ],
-)
-def test_what_is_wrong_is_said_before_a_service_is_started(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
-) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"x")
-    assert run("compress", tmp_path / "m.onnx", *options) == 1
-    told = capsys.readouterr().err
-    assert says in " ".join(told.replace("│", " ").split())
-    assert "Starting" not in told
-    assert "Value error" not in told
-
-
 def test_one_item_is_read_by_people_and_programs(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,7 +253,53 @@ def test_a_service_that_is_not_there_is_said_with_what_to_do(
     with scripted([]) as service:
         gone = service.url
     assert run("jobs", "list", "--url", gone) == 1
-    assert "'planish serve' starts a service" in capsys.readouterr().err
+    told = capsys.readouterr().err.splitlines()
+    assert "'planish serve' starts a service" in told.pop()
+    assert "trying again" in told.pop()
+    assert not told
+
+
+_INTERRUPTED_AT = """
+import signal, sys
+from importlib.abc import MetaPathFinder
+
+module, *command = sys.argv[1:]
+
+class Interrupt(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from planish.cli import main
+sys.argv = ["planish", *command]
+main()
+"""
+"""The command, to which Ctrl-C happens as it begins to import a module."""
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("planish.cli.commands", ["--version"]),
+        ("httpx", ["jobs", "list"]),
+        ("app.domain.jobs", ["compress", __file__]),
+        ("numpy", ["compare", __file__, __file__]),
+        ("numpy", ["demo"]),
+    ],
+)
+def test_a_command_that_is_stopped_among_its_imports_ends_in_one_line(
+    tmp_path: Path, module: str, command: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_AT, module, *command],
+        cwd=tmp_path,
+        env={**os.environ, "PLANISH_URL": "", "XDG_CONFIG_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "planish: stopped.\n")
 
 
 @pytest.mark.parametrize(
@@ -419,67 +319,6 @@ def test_a_shell_completes_what_was_begun(typed: str, offered: set[str]) -> None
         [program], env={**os.environ, **asks}, capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) == offered
-
-
-def test_without_data_nothing_is_asked_for_that_needs_data(run: Run, tmp_path: Path) -> None:
-    model = tmp_path / "m.onnx"
-    model.write_bytes(b"x")
-    answers = [answer(201, {**MODEL, "status": "ready"}), *JOB_THAT_ENDS]
-    with scripted(answers) as service:
-        assert run("compress", model, "--url", service.url) == 0
-    asked = json.loads(service.requests[1].body)
-    assert asked["steps"] == [{"method": "quantize"}]
-    assert (tmp_path / "m.small.onnx").read_bytes() == CONTENT
-
-
-def test_a_file_for_another_runtime_is_called_what_it_is(run: Run, tmp_path: Path) -> None:
-    model = tmp_path / "m.onnx"
-    model.write_bytes(b"x")
-    [artifact] = DONE["artifacts"]
-    done = {**DONE, "artifacts": [{**artifact, "format": "litert"}]}
-    answers = [answer(200, done) if each is JOB_THAT_ENDS[2] else each for each in JOB_THAT_ENDS]
-    with scripted([answer(201, {**MODEL, "status": "ready"}), *answers]) as service:
-        assert run("compress", model, "--target", "mobile-litert", "--url", service.url) == 0
-    assert json.loads(service.requests[1].body)["target"] == "mobile-litert"
-    assert (tmp_path / "m.small.tflite").read_bytes() == CONTENT
-
-
-def test_two_files_are_compared_by_turns(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = text_lines.model_path().with_name("ch_ppocr_mobile_v2.0_cls_mobile.onnx")
-    rng = np.random.default_rng(0)
-    images = rng.standard_normal((8, 3, 48, 192)).astype(np.float32)
-    np.savez(tmp_path / "data.npz", allow_pickle=False, x=images)
-    assert run("compare", model, model, "--data", tmp_path / "data.npz", "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["first"]["size_bytes"] == found["second"]["size_bytes"] == model.stat().st_size
-    assert found["second"]["fidelity"]["agreement"] == 1.0
-    assert found["first"]["latency_ms"] > 0
-    assert run("compare", model, model, "--data", tmp_path / "data.npz") == 0
-    sizes = ", ".join(f"{n} = {s}" for n, s in found["evaluation"]["sample_sizes"].items())
-    assert f"MACs, one sample of {sizes}" in capsys.readouterr().out
-    assert run("compare", model, text_lines.model_path()) == 1
-    assert "cannot be compared" in capsys.readouterr().err
-    (tmp_path / "none.onnx").write_bytes(b"no model")
-    assert run("compare", model, tmp_path / "none.onnx") == 1
-    assert "Traceback" not in capsys.readouterr().err
-
-
-def test_a_file_that_is_worse_than_it_may_be_ends_with_a_code_of_its_own(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first, second = (tmp_path / f"{seed}.onnx" for seed in (0, 5))
-    for seed, file in ((0, first), (5, second)):
-        file.write_bytes(small_model(seed))
-    assert run("compare", first, first, "--max-drop", "0", "--max-slowdown", "9") == 0
-    assert run("compare", first, second, "--max-drop", "500%") == 0
-    capsys.readouterr()
-    assert run("compare", first, second, "--max-drop", "0.001", "--json") == 3
-    shown = capsys.readouterr()
-    assert "Quality drops by" in shown.err
-    assert "Nothing was changed" not in shown.err
-    assert json.loads(shown.out)["second"]["fidelity"]["explained"] < 0.999
 
 
 def test_advice_is_a_list_and_its_json_holds_requests(

@@ -8,7 +8,7 @@ import pytest
 
 import planish
 from planish.types import Artifact, FieldError, Model, Problem
-from tests.planish.answers import JOB, MODEL
+from tests.planish.answers import JOB, MODEL, NO_MODEL
 from tests.planish.scripted import Answer, answer, events, hang_up, problem, scripted
 
 REJECTION = {"type": "invalid-model", "title": "Broken", "status": 422, "detail": "no graph"}
@@ -187,6 +187,24 @@ def test_whoever_waits_sits_out_an_outage_and_is_then_told_once() -> None:
     assert raised.value.__suppress_context__, "what a library says of it is noise"
 
 
+def test_an_outage_is_told_once_and_so_is_its_end() -> None:
+    answers = [hang_up, hang_up, problem(503, "unavailable"), answer(200, JOB), hang_up]
+    stream = [events(state(1, "running")), answer(502, b"a proxy"), hang_up]
+    again = [answer(200, JOB), *stream, events(state(2, "succeeded"))]
+    told: list[str] = []
+    with (
+        scripted([*answers, *again]) as service,
+        planish.Client(service.url, patience_s=60, on_outage=told.append) as client,
+    ):
+        client.job("job_1")
+        client.job("job_1")
+        assert [event.number for event in client.events("job_1")] == [1, 2]
+    assert len(told) == 4, "and none where a connection broke once"
+    for away, back in (told[:2], told[2:]):
+        assert away.startswith(f"{service.url} does not answer (")
+        assert back == f"{service.url} answers again."
+
+
 def test_streams_that_a_stopping_gateway_ends_do_not_end_the_waiting() -> None:
     running, done = answer(200, {**JOB, "status": "running"}), answer(200, JOB)
     answers = [events(), events(), running, events(state(1, "succeeded")), done]
@@ -283,6 +301,7 @@ def test_one_call_compresses_by_the_service_of_the_environment(
         "href": "/v1/artifacts/art_1/content",
     }
     answers = [
+        answer(422, NO_MODEL),
         answer(201, {**MODEL, "status": "ready"}),
         answer(202, {**JOB, "status": "queued"}),
         events(state(1, "succeeded")),
@@ -293,7 +312,7 @@ def test_one_call_compresses_by_the_service_of_the_environment(
     with scripted(answers) as service:
         monkeypatch.setenv("PLANISH_URL", service.url)
         made = planish.compress(model, max_quality_drop=0.01, progress=False)
-    asked = json.loads(service.requests[1].body)
+    asked = json.loads(service.requests[2].body)
     assert asked["steps"] == [{"method": "quantize"}], "it is the same with and without data"
     assert asked["require"] == {"max_quality_drop": 0.01}
     assert made.file == tmp_path / "net.small.onnx"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import planish
-from tests.planish.answers import DATASET, ENDED, JOB, MODEL
+from tests.planish.answers import DATASET, ENDED, JOB, MODEL, NO_MODEL
 from tests.planish.scripted import Answer, answer, events, scripted
 
 CALLED = {"openvino": "net-prune.zip", "litert": "net-prune.tflite", "onnx": "net-prune.onnx"}
@@ -103,6 +103,7 @@ def test_a_job_that_delivers_no_file_of_that_name_is_cancelled_before_it_works(
     model.write_bytes(b"x")
     queued = {**JOB, "status": "queued", "deliver": ["litert", "ort"]}
     answers = [
+        answer(422, NO_MODEL),
         answer(201, {**MODEL, "status": "ready"}),
         answer(201, DATASET),
         answer(202, queued),
@@ -122,6 +123,7 @@ def test_a_model_that_one_file_does_not_hold_comes_as_a_zip(tmp_path: Path) -> N
     packed = {**artifact("onnx"), "filename": "net-prune.zip"}
     job = {**JOB, "deliver": ["onnx"], "artifacts": [packed]}
     answers = [
+        answer(422, NO_MODEL),
         answer(201, {**MODEL, "status": "ready"}),
         answer(202, {**job, "status": "queued", "artifacts": []}),
         events(ENDED),

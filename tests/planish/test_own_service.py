@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import psutil
 
-from planish.cli import CANCELLED
+from planish.cli.commands import CANCELLED
 from planish.demo import text_lines
 from tests.waiting import eventually
 

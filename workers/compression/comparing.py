@@ -1,5 +1,7 @@
 """Compares two files: size, latency in turn, and how near their outputs are."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.domain import metrics
@@ -7,7 +9,7 @@ from app.domain.directory import ORIGINAL
 from app.domain.frozen import Frozen
 from app.domain.jobs import Evaluate
 from app.domain.percentages import percent
-from app.domain.problems import InvalidModel
+from app.domain.problems import InvalidModel, Problem
 from app.domain.reports import Evaluation, Measures
 from workers.compression import inputs
 from workers.compression.events import Events
@@ -65,7 +67,8 @@ def compare(first: Path, second: Path, data: Path | None, workspace: Path) -> Co
     """
     graphs = [_inspected(file, workspace / name) for file, name in ((first, "1"), (second, "2"))]
     _require_same_interface(*graphs)
-    evaluation_set = inputs.evaluation_set_of(graphs[0], data, workspace)
+    with _told_of(data):
+        evaluation_set = inputs.evaluation_set_of(graphs[0], data, workspace)
     events = Events(workspace / "events.jsonl")
     measured = evaluation.evaluate(graphs[0], graphs[1:], evaluation_set, Evaluate(), events, None)
     before, after = (
@@ -81,8 +84,18 @@ def compare(first: Path, second: Path, data: Path | None, workspace: Path) -> Co
 def _inspected(file: Path, directory: Path) -> Path:
     """Check a file as an upload is checked; return its self-contained graph."""
     directory.mkdir()
-    inspect_model(file, directory)
+    with _told_of(file):
+        inspect_model(file, directory)
     return directory / ORIGINAL
+
+
+@contextmanager
+def _told_of(file: Path | None) -> Iterator[None]:
+    """Name the file in what is wrong with it: there are three."""
+    try:
+        yield
+    except Problem as problem:
+        raise type(problem)(f"{file}: {problem.detail}" if file else problem.detail) from None
 
 
 def _require_same_interface(first: Path, second: Path) -> None:

@@ -54,7 +54,7 @@ def check_wire(data: bytes | mmap.mmap, limits: ModelLimits) -> None:
             continue
         length, position = _varint(data, position, end)
         if length > end - position:
-            raise _broken("a field is longer than the message that holds it; is it truncated?")
+            raise _broken("a field is longer than what holds it, as in a file that was cut short")
         child = schema.get(number)
         if child is None or child == _TEXT:
             if child == _TEXT:
