@@ -86,10 +86,8 @@ def test_what_workers_count_is_shown_and_survives_them(service: Service) -> None
 def test_what_waits_and_runs_is_counted_up_to_a_bound(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hook = httpx.post(
-        f"{service.url}/v1/webhooks", json={"url": "https://x.example", "events": ["job.succeeded"]}
-    )
-    assert hook.status_code == 201, hook.text
+    hook = {"url": "https://x.example", "events": ["job.succeeded"]}
+    assert service.http.post("/v1/webhooks", json=hook).status_code == 201
     for _ in range(3):
         service.finish(service.job()["id"])
     service.job()
