@@ -109,10 +109,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(reference.router)
     app.include_router(dashboard.router)
     app.add_exception_handler(LogInFirst, _log_in)
-    problems.install(app, page.problem)
+    answer = problems.answering(page.problem)
+    problems.install(app, answer)
     openapi.install(app)
-    app.add_middleware(Guarded, settings=settings)
-    app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(Guarded, settings=settings, answer=answer)
+    app.add_middleware(Observed, metrics=metrics, answer=answer)
     return app
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import tracing
@@ -21,7 +22,7 @@ from app.domain.problems import (
 )
 from app.settings import Settings
 from app.web.metrics import Metrics
-from app.web.problems import respond
+from app.web.problems import Answers
 from app.web.references import names_address
 from app.web.security import STANDING, require_own_page
 
@@ -44,9 +45,10 @@ log = structlog.get_logger(__name__)
 class Observed:
     """Gives each request an id and a log line, and answers what nobody else caught."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, answer: Answers) -> None:
         self._app = app
         self._metrics = metrics
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -83,7 +85,7 @@ class Observed:
                 if status:
                     raise
                 problem = InternalError(f"A fault of ours; the log has it as {request_id}.")
-                await respond(problem)(scope, receive, sending)
+                await self._answer(Request(scope), problem)(scope, receive, sending)
             finally:
                 self._record(scope, status, time.perf_counter() - began)
 
@@ -113,9 +115,10 @@ def _route(scope: Scope) -> str:
 class Guarded:
     """Refuses foreign pages, paths that cannot exist, and bodies that are too large."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, answer: Answers) -> None:
         self._app = app
         self._settings = settings
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
@@ -136,7 +139,7 @@ class Guarded:
             if length.isdecimal() and int(length[:20]) > limit:
                 raise _too_large(limit)
         except Problem as problem:
-            await respond(problem)(scope, receive, send)
+            await self._answer(Request(scope), problem)(scope, receive, send)
             return
         await self._app(scope, _bounded(receive, limit), send)
 

@@ -51,17 +51,24 @@ _BY_STATUS: dict[int, type[Problem]] = {
 log = structlog.get_logger(__name__)
 
 
-def install(app: FastAPI, page: Callable[[Problem], Response]) -> None:
-    """Make ``app`` answer every exception that it expects with a problem.
+Answers = Callable[[Request, Problem], Response]
+"""Tells whoever has sent a request of a problem."""
 
-    Args:
-        app: the gateway.
-        page: shows a problem to a person; a browser that asks for a page gets it.
-    """
+
+def answering(page: Callable[[Problem], Response]) -> Answers:
+    """Return how problems are answered: a browser that asks for a page gets ``page``."""
+
+    def answer(request: Request, problem: Problem) -> Response:
+        return page(problem) if _wants_page(request) else respond(problem)
+
+    return answer
+
+
+def install(app: FastAPI, answer: Answers) -> None:
+    """Make ``app`` answer every exception that it expects with a problem."""
 
     async def handle(request: Request, error: Exception) -> Response:
-        fault = _translate(request, error)
-        return page(fault) if _wants_page(request) else respond(fault)
+        return answer(request, _translate(request, error))
 
     for exception in (
         Problem,

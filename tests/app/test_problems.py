@@ -138,6 +138,10 @@ def test_a_fault_of_ours_is_told_without_details(settings: Settings) -> None:
     assert "secret" not in answer.text
     assert "me-1" in body["detail"]
     assert answer.headers["x-request-id"] == "me-1"
+    page = _ask(app, "/broken", {"X-Request-ID": "me-2", "Accept": "text/html"})
+    assert (page.status_code, page.headers["content-type"]) == (500, "text/html; charset=utf-8")
+    assert "me-2" in page.text, "a person reads a page"
+    assert "secret" not in page.text
     unsafe = _ask(app, "/healthz", {"X-Request-ID": "a b"}).headers["x-request-id"]
     assert unsafe != "a b"
 
