@@ -1,6 +1,6 @@
 """A search for steps: what it minimises, what it has found so far, and what of that is best."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -157,16 +157,3 @@ def front(points: Iterable[Tried]) -> list[Tried]:
         if not kept or point.drop < kept[-1].drop:
             kept.append(point)
     return kept
-
-
-def words(steps: Sequence[AnyStep]) -> str:
-    """Return a pipeline in words: its methods, with what is not at its default."""
-    return ", then ".join(_words(step) for step in steps) or "the original"
-
-
-def _words(step: AnyStep) -> str:
-    changed = step.model_dump(mode="json", exclude_defaults=True, exclude={"method", "recover"})
-    parts = [f"{name} {value}" for name, value in changed.items()]
-    if step.recover is not None:
-        parts.append(f"{step.recover.epochs} epochs")
-    return f"{step.method} ({', '.join(parts)})" if parts else str(step.method)

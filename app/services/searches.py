@@ -4,12 +4,13 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
+from app.domain import job_names
 from app.domain.job_answers import Front, FrontPoint, Job
 from app.domain.jobs import JobRequest
 from app.domain.problems import Conflict, NotFound
 from app.domain.reports import Measures
 from app.domain.request_parts import Objective, Require
-from app.domain.searches import ORIGINAL, Outcome, SearchState, front, words
+from app.domain.searches import ORIGINAL, Outcome, SearchState, front
 from app.services.jobs import find, show
 from app.store import jobs, searches, transitions
 from app.store.tables import JobRow, TrialRow
@@ -46,8 +47,9 @@ def take(session: Session, tenant: str, job_id: str, point_id: str) -> Job:
         raise NotFound(f"The front of the search {job_id!r} has no point {point_id!r}.")
     trial, source = found
     request = JobRequest.model_validate(source.request)
-    name = f"{row.name or row.id}, trial {trial.number}: {words(request.steps or [])}"[:200]
-    asked = {"name": name, "tags": row.tags, "require": Require()}
+    did = job_names.methods_of(request.steps or [])
+    name = f"{row.name or row.id}, trial {trial.number}: {did}"
+    asked = {"name": name[:200], "tags": row.tags, "require": Require()}
     taken = jobs.row(tenant, request.model_copy(update=asked))
     session.add(taken)
     transitions.enter(session, taken, "queued", "queued")

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
+from app.domain.problems import RunningLimit
 from app.store import searches, transitions
 from app.store.tables import (
     DeliveryRow,
@@ -91,7 +92,7 @@ def test_trials_are_asked_for_as_jobs_of_that_target_are(service: Service) -> No
 
 def test_a_front_holds_what_nothing_is_better_than(service: Service) -> None:
     made = search(service)
-    figures: list[Figures] = [(0.6, 0.0), (0.4, 0.005), (0.2, 0.5), (0.7, 0.001)]
+    figures: list[Figures] = [(0.6, 0.0), (0.4, 0.005), (0.2, 0.05), (0.7, 0.001)]
     trials = run(service, made["id"], lambda at: figures[at])
     front = service.http.get(f"/v1/jobs/{made['id']}/front").json()
     assert [point["id"] for point in front["points"]] == [trials[2], trials[1], trials[0]]
@@ -109,7 +110,7 @@ def test_a_front_holds_what_nothing_is_better_than(service: Service) -> None:
 
 def test_a_point_is_taken_as_a_job_without_new_work(service: Service) -> None:
     made = search(service)
-    figures: list[Figures] = [(0.6, 0.0), (0.4, 0.005), (0.2, 0.5), (0.7, 0.001)]
+    figures: list[Figures] = [(0.6, 0.0), (0.4, 0.005), (0.2, 0.05), (0.7, 0.001)]
     trials = run(service, made["id"], lambda at: figures[at])
     answer = service.http.post(f"/v1/jobs/{made['id']}/front/{trials[2]}/take")
     assert answer.status_code == 202, answer.text
@@ -329,6 +330,24 @@ def test_the_time_left_of_a_search_is_that_of_its_trials_or_of_its_minutes(
     since(service, made["id"], minutes=9)
     assert left(service, made["id"]) == pytest.approx(60, abs=5), "then its minutes are over"
     assert shown(service, made["id"])["stage"] == "trial 2 of 4, within 10 minutes"
+
+
+def test_a_search_whose_minutes_end_its_first_trial_says_that_and_not_what_the_trial_says(
+    service: Service,
+) -> None:
+    made = search(service)
+    take_turn(service, made["id"])
+    first = start(service)
+    assert first is not None
+    take_turn(service, made["id"])
+    since(service, made["id"], minutes=11)
+    with service.store.begin() as session:
+        problem = RunningLimit("The time that the run may take is up.")
+        transitions.finish(session, session.get_one(JobRow, first), "failed", problem)
+    take_turn(service, made["id"])
+    ended = shown(service, made["id"])
+    assert (ended["status"], ended["search"]["ended_by"]) == ("failed", "minutes")
+    assert ended["problem"]["detail"].startswith("No trial ended within the budget of 10 minutes")
 
 
 def since(service: Service, job_id: str, minutes: int) -> None:

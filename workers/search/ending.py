@@ -2,8 +2,9 @@
 
 from sqlalchemy.orm import Session
 
+from app.domain import job_names
 from app.domain.problems import EngineCrashed, Problem, ProblemDetails, RunningLimit
-from app.domain.searches import SearchState, front, words
+from app.domain.searches import SearchState, front
 from app.store import searches, transitions
 from workers.search.progress import count_usage, state_of
 from workers.search.reading import Search
@@ -37,7 +38,8 @@ def end(session: Session, search: Search) -> None:
         chosen = next(job for _, job in search.trials if job.id == best.id)
         searches.adopt(session, row, chosen)
         said, *notes = (chosen.verdict or "").splitlines() or [""]
-        first = f"Trial {best.trial} is the best ({words(best.steps)}). {said} {counts}"
+        did = job_names.methods_of(best.steps)
+        first = f"Trial {best.trial} is the best: {did}. {said} {counts}"
         row.verdict = "\n".join([first, *notes])
     count_usage(search)
     row.search = state_of(search).model_dump(mode="json")
@@ -85,8 +87,13 @@ def _adopt_original(session: Session, search: Search) -> str:
 
 
 def _nothing_measured(search: Search) -> Problem | ProblemDetails:
-    """Return why a search without any figures failed: as its last trial did."""
-    problems = [job.problem for _, job in search.trials if job.problem is not None]
+    """Return why a search without any figures failed: as its last trial did.
+
+    What the search's own minutes have ended says nothing of a trial.
+    """
+    is_over = _state(search).ended_by == "minutes"
+    found = [job.problem for _, job in search.trials if job.problem is not None]
+    problems = [each for each in found if not is_over or each["type"] != RunningLimit.type]
     if problems:
         return ProblemDetails.model_validate(problems[-1])
     if search.trials:

@@ -6,10 +6,10 @@ store, so any worker may take the next turn, at any time; one that dies within a
 
 from sqlalchemy.orm import Session
 
-from app.domain import metrics
+from app.domain import job_names, metrics
 from app.domain.percentages import percent
 from app.domain.problems import PendingLimit
-from app.domain.searches import EndedBy, SearchState, words
+from app.domain.searches import EndedBy, SearchState
 from app.settings import Device as DeviceSettings
 from app.store import (
     earlier_steps,
@@ -86,7 +86,8 @@ def _hear(session: Session, search: Search, trial: TrialRow, job: JobRow) -> Non
     state = SearchState.model_validate(row.search)
     point = point_view(trial, job)
     steps, budget = steps_of(job), objective.budget.trials
-    title = f"Trial {trial.number} of {budget} ({words(steps)})" if steps else "The original"
+    did = job_names.methods_of(steps)
+    title = f"Trial {trial.number} of {budget}, {did}" if steps else "The original"
     if point is None:
         _log(session, row, f"{title}: no figures, {outcome.problem}.")
         return
