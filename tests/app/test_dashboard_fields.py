@@ -123,6 +123,7 @@ def test_other_uploads_are_chosen_from_lists_as_the_model_and_the_data_are(
     asked = {"model": model, "dataset": data, "steps.0.method": "distill"}
     others = {"steps.0.teacher": teacher, "more.evaluate.dataset": judging}
     page = planned(person, **asked, **others)
+    assert set(page.described) <= page.words.keys()
     for name in ("steps.0.teacher", "steps.0.student.model", "more.evaluate.metric.model"):
         assert "the teacher" in page.options[name], name
     assert page.options["steps.0.teacher"][:3] == ["default: original", "original", "previous"]
