@@ -45,6 +45,10 @@ from workers.compression.samples.context import Context
 _STEPS_SHARE = 0.6
 """The share of the job's time after which steps look for nothing better."""
 
+_EVALUATION_SHARE = 0.5
+"""The share of the time that is left in which held-out samples run; delivered files run after it,
+on runtimes of their own."""
+
 _STEPS_STOP = 0.6
 
 
@@ -63,7 +67,8 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     if missing := delivery.missing(order.deliver, order.tools):
         raise NotAvailable(f"This worker cannot deliver {', '.join(missing)}: use 'onnx'.")
     seconds = math.inf if order.seconds is None else order.seconds
-    deadline = time.monotonic() + _STEPS_SHARE * seconds
+    begun = time.monotonic()
+    deadline = begun + _STEPS_SHARE * seconds
     if order.besides_seconds is not None:
         ahead = order.expected
         steps_seconds = None if ahead is None else ahead.steps_seconds
@@ -72,7 +77,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     job_inputs = inputs.read(directory, order, events)
     context = _context(directory, order, job_inputs, prober, deadline)
     finished = _run_steps(directory, order, context, events)
-    result = _result(directory, order, job_inputs, finished, events, prober)
+    result = _result(directory, order, job_inputs, finished, events, prober, begun + seconds)
     return result.model_copy(update={"layer_times": context.known_times.handed_on})
 
 
@@ -83,8 +88,12 @@ def _result(
     finished: list[FinishedStep],
     events: Events,
     prober: Prober | None,
+    end: float,
 ) -> Result:
-    """Write the artifacts, measure them, and report; or name the tools that have to run first."""
+    """Write the artifacts, measure them, and report; or name the tools that have to run first.
+
+    The time of the job is over at ``end``, as the monotonic clock counts.
+    """
     graphs = reporting.graphs_of(directory, order)
     events.progress(_STEPS_STOP, "writing the artifacts")
     files_of_steps = results(directory / ORIGINAL, graphs[1:], finished)
@@ -107,6 +116,7 @@ def _result(
         events,
         prober,
         _tidied(directory, finished),
+        _EVALUATION_SHARE * (end - time.monotonic()),
     )
     figures = judging.judge(
         directory / ORIGINAL,

@@ -150,3 +150,11 @@ def test_a_job_without_data_of_its_own_is_judged_on_the_dataset_alone(
     assert report.manifest.dataset_sha256 is None
     assert report.baseline.quality is not None
     assert report.baseline.quality.samples == 50
+
+
+def test_a_job_whose_time_is_over_judges_on_a_few_samples(
+    job: Run, exported: dict[str, Path], digits_npz: Path
+) -> None:
+    report = report_of(job(exported["mlp"], STATIC, data=digits_npz, seconds=1e-6))
+    assert len(report.evaluation.indices) == 32
+    assert any("to bound the time" in note for note in report.evaluation.notes)

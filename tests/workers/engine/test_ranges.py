@@ -1,14 +1,22 @@
 """Each way from observed values to a range does what its name says."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 
 from app.domain.steps import Quantize, RangeRule
+from tests.workers.engine.stored import named
+from tests.workers.intake.models import model, value
+from workers.compression.looking.calibrate import observe
 from workers.compression.looking.histograms import Histogram, count
 from workers.compression.methods.quantize import ranges
 from workers.compression.methods.quantize.integers import dequantize, quantize, range_grid
+from workers.compression.samples.context import Samples
 
 
 def histogram(values: np.ndarray) -> Histogram:
@@ -95,3 +103,17 @@ def test_a_few_values_are_covered_whole_by_entropy() -> None:
     few = np.random.default_rng(0).standard_normal(200).astype(np.float32)
     find = ranges.finder(Quantize(), "entropy")
     assert find(histogram(few)) == (few.min(), few.max())
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_few_samples_are_observed_where_the_time_is_over(tmp_path: Path, is_over: bool) -> None:
+    """The last of forty samples is the greatest by far."""
+    path = tmp_path / "model.onnx"
+    node = helper.make_node("Relu", ["x"], ["y"], "layer")
+    onnx.save(model([node], [value("x", "N", 4)], [value("y", "N", 4)], []), path)
+    x = np.random.default_rng(0).uniform(0, 1, (40, 4)).astype(np.float32)
+    x[-1] = 1000
+    samples = Samples({"x": x}, None, range(40))
+    seen = observe(named(path), ["y"], samples, 1, lambda _: None, has_time=lambda: not is_over)
+    assert (seen["y"].high < 1) == is_over
+    assert seen["y"].counts.sum() == (16 if is_over else 40) * 4

@@ -5,7 +5,7 @@ One pass over the samples finds extremes, a second one histograms.
 Memory is bounded by one batch's values of one group of tensors, whatever the number of samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -18,7 +18,7 @@ from workers.compression.samples.context import Samples
 
 _GROUP_BYTES = 256 << 20
 
-_COUNTED, _COUNTED_AT_LEAST = 1 << 23, 1 << 14
+_COUNTED, _COUNTED_AT_LEAST = 1 << 21, 1 << 13
 """The elements of a tensor that its histogram counts, over all runs, and in one run at least."""
 
 
@@ -30,6 +30,7 @@ def observe(
     advance: Advance,
     *,
     histograms: bool = True,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> dict[str, Histogram]:
     """Run a graph on samples and return histograms of float tensors of its main graph.
 
@@ -40,6 +41,7 @@ def observe(
         threads: number of threads to compute with.
         advance: called with the fraction done.
         histograms: if False, only extremes are collected and ``counts`` is empty.
+        has_time: whether there is time for more than a few samples.
 
     Returns:
         A histogram of the finite values of each tensor; without finite values its extremes are
@@ -47,7 +49,7 @@ def observe(
     """
     if not names:
         return {}
-    extremes, sizes = _extremes(model, names, samples, threads, span(advance, 0, 0.5))
+    extremes, sizes = _extremes(model, names, samples, threads, span(advance, 0, 0.5), has_time)
     if not histograms:
         return {n: Histogram(*extremes[n], np.zeros(0, np.int64)) for n in names}
     counts = {name: np.zeros(BINS, np.int64) for name in names}
@@ -55,7 +57,7 @@ def observe(
     most = max(_COUNTED * samples.layout.size // len(samples), _COUNTED_AT_LEAST)
     for index, group in enumerate(groups):
         counting = turn(span(advance, 0.5, 1), index, len(groups))
-        for values in runs(model, values_of(group), samples, threads, counting):
+        for values in runs(model, values_of(group), samples, threads, counting, has_time):
             for name, value in zip(group, values, strict=True):
                 counts[name] += count(value, *extremes[name], most)
     return {name: Histogram(*extremes[name], counts[name]) for name in names}
@@ -81,17 +83,22 @@ def not_finite_tensors(
 
 
 def _extremes(
-    model: ir.Model, names: Sequence[str], samples: Samples, threads: int, advance: Advance
+    model: ir.Model,
+    names: Sequence[str],
+    samples: Samples,
+    threads: int,
+    advance: Advance,
+    has_time: Callable[[], bool],
 ) -> tuple[dict[str, tuple[float, float]], dict[str, int]]:
     """Return each tensor's smallest and largest finite value, and its bytes in one batch.
 
     Padding of masked rows may hold NaN and infinity: a tensor that holds some is observed a second
     time without them.
     """
-    reduced = _reduced(model, names, samples, threads, advance, finite=False)
+    reduced = _reduced(model, names, samples, threads, advance, has_time, finite=False)
     not_finite = [name for name, figures in reduced.items() if not np.isfinite(figures).all()]
     if not_finite:
-        reduced |= _reduced(model, not_finite, samples, threads, advance, finite=True)
+        reduced |= _reduced(model, not_finite, samples, threads, advance, has_time, finite=True)
     extremes = {n: (a, b) if a <= b else (np.nan, np.nan) for n, (a, b, *_) in reduced.items()}
     return extremes, {name: int(size) for name, (_, _, size, _) in reduced.items()}
 
@@ -115,6 +122,7 @@ def _reduced(
     samples: Samples,
     threads: int,
     advance: Advance,
+    has_time: Callable[[], bool] = lambda: True,
     *,
     finite: bool,
 ) -> dict[str, tuple[float, ...]]:
@@ -128,11 +136,12 @@ def _reduced(
         samples: one pass runs over all of them.
         threads: number of threads to compute with.
         advance: called with the fraction done.
+        has_time: whether there is time for more than a few samples.
         finite: consider finite elements only. Without any, the smallest is infinity and the
             largest minus infinity.
     """
     reduced = np.tile([np.inf, -np.inf, 0.0, 0.0], (len(names), 1))
-    for values in runs(model, _ends(names, finite=finite), samples, threads, advance):
+    for values in runs(model, _ends(names, finite=finite), samples, threads, advance, has_time):
         batch = np.array([float(v) for v in values]).reshape(len(names), 4)
         reduced[:, 0] = np.minimum(reduced[:, 0], batch[:, 0])
         reduced[:, 1] = np.maximum(reduced[:, 1], batch[:, 1])

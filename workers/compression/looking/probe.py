@@ -16,12 +16,20 @@ from workers.compression.targets.onnx import run
 AXES_AS_INPUT = 18
 """The first opset whose ReduceMax, ReduceMean and ReduceMin read their axes."""
 
+_FEWEST = 16
+"""The number of samples that there is always time for."""
+
 Probe = Callable[[Editor], list[str]]
 """Adds outputs to a graph, and returns their names."""
 
 
 def runs(
-    model: ir.Model, probe: Probe, samples: Samples, threads: int, advance: Advance
+    model: ir.Model,
+    probe: Probe,
+    samples: Samples,
+    threads: int,
+    advance: Advance,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> Iterator[list[NDArray[Any]]]:
     """Yield, for each batch of samples, the values that a probe observes.
 
@@ -31,12 +39,15 @@ def runs(
         samples: one pass runs over all of them.
         threads: number of threads to compute with.
         advance: called with the fraction done.
+        has_time: whether there is time for more than a few samples.
     """
     probed = model.clone()
     names = probe(Editor(probed))
     session = runtime.session_of(probed, threads=threads)
     done = 0
     for feeds, rows in samples.runs():
+        if done >= _FEWEST and not has_time():
+            return
         yield run(session, names, feeds)
         done += len(rows)
         advance(done / len(samples))

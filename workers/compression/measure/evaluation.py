@@ -1,5 +1,6 @@
 """Measures graphs against the original, on samples that no step has used."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ from workers.compression.targets import onnx as target
 
 MOST_SAMPLES = 10_000
 _SECONDS = 600.0
-"""The approximate time limit, in seconds, of all passes over the held-out samples together."""
+"""The approximate time limit, in seconds, of all passes over the held-out samples together, where
+the job leaves as much."""
 _LEAST_SAMPLES = 32
 
 
@@ -52,6 +54,7 @@ def evaluate(
     events: Events,
     prober: Prober | None,
     tidied: Path | None = None,
+    seconds: float = math.inf,
 ) -> Measured:
     """Measure the original and the graphs that were made from it.
 
@@ -63,6 +66,7 @@ def evaluate(
         events: receives the progress, from 60 % on.
         prober: measures peak memory; None leaves it out.
         tidied: the original after its graph was tidied; None where that makes no difference.
+        seconds: the limit of all passes over the samples together; a few are run in any case.
 
     Raises:
         DatasetMismatch: the targets fit neither metric nor output.
@@ -77,8 +81,8 @@ def evaluate(
     )
     peaks = _peaks(paths, feeds, evaluation_set.threads, prober)
     judge = metric_for(model, evaluation_set, settings)
-    seconds = _seconds_of_metric(original, evaluation_set, judge) * len(paths)
-    samples, notes = _affordable(evaluation_set, spreads, seconds)
+    judging = _seconds_of_metric(original, evaluation_set, judge) * len(paths)
+    samples, notes = _affordable(evaluation_set, spreads, judging, min(seconds, _SECONDS))
     output = quality.judged_output(model, settings)
     advance = events.span(0.7, 0.98, "evaluating on held-out samples")
     values = compare(paths, samples, evaluation_set.threads, judge, output, advance)
@@ -198,11 +202,11 @@ def _peaks(
 
 
 def _affordable(
-    evaluation_set: EvaluationSet, spreads: Sequence[Spread], judging: float
+    evaluation_set: EvaluationSet, spreads: Sequence[Spread], judging: float, limit: float
 ) -> tuple[Samples, list[str]]:
-    """Return as many samples, evenly spread, as can be run in bounded time; and a note."""
+    """Return as many samples, evenly spread, as can be run in ``limit`` seconds; and a note."""
     seconds = judging + (spreads[0].median + sum(spread.median for spread in spreads)) / 1000
-    fits = int(np.clip(_SECONDS / max(seconds, 1e-9), _LEAST_SAMPLES, MOST_SAMPLES))
+    fits = int(np.clip(limit / max(seconds, 1e-9), _LEAST_SAMPLES, MOST_SAMPLES))
     all_samples = evaluation_set.samples
     if len(all_samples) <= fits:
         return all_samples, []

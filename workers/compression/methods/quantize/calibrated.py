@@ -196,7 +196,10 @@ def calibrate(
     names = list(dict.fromkeys(str(source.name) for source in sources.values()))
     samples = _calibration_samples(model, parameters, context)
     needs_histograms = rules != ("minmax",)
-    observed = observe(model, names, samples, context.threads, advance, histograms=needs_histograms)
+    observed = observe(
+        model, names, samples, context.threads, advance,
+        histograms=needs_histograms, has_time=context.has_time,
+    )  # fmt: skip
     dtype, symmetric = parameters.activations, parameters.symmetric
     grids: dict[RangeRule, dict[str, Grid]] = {}
     for rule in rules:
