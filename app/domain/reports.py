@@ -203,6 +203,10 @@ class LayerPrice(Frozen):
     gain: float
     """What is saved: a share of the quantized graph's time, or bytes."""
     unit: Literal["time", "bytes"]
+    bytes_saved: int | None = None
+    """Null in reports that are older than the field, as ``time_saved`` is."""
+    time_saved: float | None = None
+    """A share of the quantized graph's time; 0 where weights are only stored in few bits."""
     priced_together: int
     """The number of neighbouring layers that share these figures, this one included."""
     quantized: bool

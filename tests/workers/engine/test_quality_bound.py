@@ -90,8 +90,16 @@ def test_the_worst_layer_stays_in_float_and_says_why(tmp_path: Path, labelled: b
     assert "of the outputs' variance" in skipped["fragile"]
 
 
-def test_a_bound_that_is_kept_anyway_leaves_nothing_out(tmp_path: Path) -> None:
-    assert len(run(tmp_path, 0.3, factor=1).layers) == 3
+def test_a_bound_that_is_kept_anyway_leaves_nothing_out_and_layers_have_prices(
+    tmp_path: Path,
+) -> None:
+    outcome = run(tmp_path, 0.3, factor=1)
+    assert len(outcome.layers) == 3
+    assert [price.node for price in outcome.prices] == ["fragile", "sound", "steady"]
+    for price, layer in zip(outcome.prices, outcome.layers, strict=True):
+        assert price.bytes_saved == layer.bytes_before - layer.bytes_after
+        assert (price.time_saved or 0) >= 0
+        assert 0 <= price.lost < 0.3
 
 
 def test_the_choice_is_the_same_each_time(tmp_path: Path) -> None:
@@ -231,6 +239,26 @@ def test_what_a_chart_says_is_not_measured_again(tmp_path: Path, fragile: str) -
     )  # fmt: skip
     assert {price.node: price.lost for price in outcome.prices} == pytest.approx(losses)
     assert any("chart of sensitivity" in note for note in outcome.notes)
+
+
+def test_a_search_ends_where_its_result_would_not_be_wanted(tmp_path: Path) -> None:
+    """Layers in float cost time, and another graph is known that is as fast as this one at best."""
+    path = tmp_path / "model.onnx"
+    context = twins(path)
+    graph = named(path)
+    wish = Quantize(mode="static", force=True, ranges="minmax", smooth=False, correct_bias=False)
+    write = calibrate_best(graph, wish, context, lambda _: None).writer()
+
+    def titles(fastest: float) -> list[str]:
+        outcome = quantize_within_bound(
+            write, graph, ["left", "right"], replace(context, evaluate=Evaluate(output="a")),
+            lambda _: None, judging_of(graph, None, context), "static",
+            Gains("time", lambda *_: [1.0, 1.0]), lambda speedup: speedup <= fastest,
+        )  # fmt: skip
+        return [choice.title for choice in outcome.choices]
+
+    assert titles(0.0) == ["all 2 in integers", "1 of 2 layers in float"]
+    assert titles(np.inf) == ["all 2 in integers"]
 
 
 def test_no_time_keeps_the_bound_without_a_search(tmp_path: Path) -> None:

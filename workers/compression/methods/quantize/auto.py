@@ -22,17 +22,15 @@ point. It is checked on training samples that are not used for calibration.
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 import onnx_ir as ir
 
-from app.domain.layer_forms import IN_WORDS, LayerForm, held_by_all, held_by_any
+from app.domain.layer_forms import IN_WORDS, LayerForm, held_by_all
 from app.domain.problems import StepFailed
-from app.domain.reports import Choice
 from app.domain.steps import Quantize
 from workers.compression.graph.forms import has_four_bits
-from workers.compression.graph.narrow import mark_stored, stored_type
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import dynamic, static
 from workers.compression.methods.quantize.block_products import BlockProducts
@@ -40,20 +38,15 @@ from workers.compression.methods.quantize.exclusions import file_bytes, is_not_s
 from workers.compression.methods.quantize.judging import Judging
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.quality_bound import choice_of
-from workers.compression.methods.quantize.selection import (
-    Prepared,
-    quantize_profitable,
-    store_rest,
-)
+from workers.compression.methods.quantize.rest import with_stored_weights
+from workers.compression.methods.quantize.selection import Prepared, quantize_profitable
 from workers.compression.methods.quantize.storing import writer
-from workers.compression.progress import Advance, span
+from workers.compression.methods.quantize.variants import Form, Variant, worth_of
+from workers.compression.progress import Advance, span, turn
 from workers.compression.samples.context import Context
 
 _POINT = 0.01
 """The allowed drop of quality if the job sets no bound: one point, or 1 % of the variance."""
-
-_WORTH = {"balanced": (1.0, 0.5), "size": (0.1, 1.0), "speed": (1.0, 0.1)}
-"""The exponents of the speed-up and of the size ratio in the worth of a graph."""
 
 _SMALLEST = {"balanced": 4.0, "size": 8.0, "speed": 4.0}
 """The greatest size ratio that weights stored in few bits can have."""
@@ -61,39 +54,10 @@ _SMALLEST = {"balanced": 4.0, "size": 8.0, "speed": 4.0}
 _PRODUCTS = 0.2
 """The least share of the weights in matrix products for which forms of products are tried."""
 
-_HALF = "Weights that stay in float are stored in half, and are float32 once a session is open."
-
 _UNJUDGED = (
     "Quality was not measured on real data: without a dataset no layer computes in integers, and"
     " weights are stored in eight bits."
 )
-
-
-@dataclass(frozen=True)
-class _Variant:
-    """A quantized graph, with its speed-up and its size ratio."""
-
-    outcome: Outcome
-    faster: float
-    """The original's latency over that of this graph."""
-    smaller: float
-    """The original's bytes over those of this graph."""
-    profitable: bool
-    """Whether it is neither slower nor larger than the original."""
-    allowed: bool
-    """Whether it also keeps the bound."""
-    point: Choice
-    """Its place among the choices of the report."""
-
-    def worth(self, prefer: str) -> float:
-        """Return the figure by which variants are compared: larger is better."""
-        return _worth(self.faster, self.smaller, prefer)
-
-
-def _worth(faster: float, smaller: float, prefer: str) -> float:
-    """Return what a speed-up and a size ratio are worth; larger is better."""
-    time, size = _WORTH[prefer]
-    return float(faster**time * smaller**size)
 
 
 def quantize_auto(
@@ -110,7 +74,7 @@ def quantize_auto(
     samples = static.samples_to_judge(parameters, context)
     if not samples:
         outcome = Outcome(model, [], [], [_UNJUDGED])
-        return _with_stored_weights(outcome, parameters, context, None)
+        return with_stored_weights(outcome, parameters, context, None)
     limit = _POINT if context.max_quality_drop is None else None
     choosing = _Choosing(model, parameters, context, Judging(model, samples, context, limit))
     return choosing.run(advance)
@@ -126,7 +90,7 @@ class _Choosing:
         self._context, self._judging = context, judging
         self._bytes = file_bytes(model)
         self._held = held_by_all(context.deliver)
-        self._measured = list[_Variant]()
+        self._measured = list[Variant]()
 
     def run(self, advance: Advance) -> Outcome:
         """Measure the variants, and return the best of those that are allowed."""
@@ -141,7 +105,7 @@ class _Choosing:
         prices = [*chosen.other_prices, *chain(*([*o.prices, *o.other_prices] for o in others))]
         return replace(chosen, choices=[*considered, *points], other_prices=prices)
 
-    def _best(self) -> _Variant | None:
+    def _best(self) -> Variant | None:
         """Return the best variant so far; None before the first one.
 
         Where none keeps the bound, the graph exceeded it before: then loss does not count.
@@ -152,20 +116,32 @@ class _Choosing:
         return max(candidates, key=lambda variant: variant.worth(prefer), default=None)
 
     def _variants(self, advance: Advance) -> Iterator[tuple[str, Outcome]]:
-        """Yield quantized graphs with their titles, as long as they can be the best."""
-        given, context = self._parameters, self._context
+        """Yield quantized graphs with their titles, as long as they can be the best.
+
+        Forms with all layers come first: a choice of layers takes long, and ends where it cannot
+        be better than these.
+        """
+        given = self._parameters
         fixed = given.model_copy(update={"mode": "static"})
-        layers = [layer for layer in select(self._model, fixed)[0] if layer.integer]
-        if layers and "static" in self._held:
-            prepared = static.prepare(self._model.clone(), fixed, context, span(advance, 0, 0.4))
-            yield from self._of("static", prepared, fixed, span(advance, 0.4, 0.7))
         products = given.model_copy(update={"mode": "dynamic"})
+        layers = [layer for layer in select(self._model, fixed)[0] if layer.integer]
         share = sum(layer.weights.size for layer in select(self._model, products)[0])
         hold_weights = share > _PRODUCTS * sum(layer.weights.size for layer in layers)
+        forms = list[Form]()
+        if layers and "static" in self._held:
+            ready = static.prepare(self._model.clone(), fixed, self._context, span(advance, 0, 0.4))
+            forms.append(Form("static", ready, fixed))
+            yield from self._throughout(forms[-1])
+        if self._is_whole():
+            yield from self._where_it_pays(forms.pop(), span(advance, 0.4, 0.6))
         if hold_weights and self._has_time_for("dynamic") and not self._is_whole():
             with suppress(StepFailed):  # the opset is too old
-                prepared = dynamic.prepare(self._model.clone(), products, context)
-                yield from self._of("dynamic", prepared, products, span(advance, 0.7, 0.9))
+                ready = dynamic.prepare(self._model.clone(), products, self._context)
+                forms.append(Form("dynamic", ready, products))
+                yield from self._throughout(forms[-1])
+        for index, form in enumerate(forms):
+            choosing = turn(span(advance, 0.6, 0.9), index, len(forms))
+            yield from self._where_it_pays(form, choosing)
         if hold_weights and self._has_time_for("blocks") and has_four_bits(self._model):
             yield from self._in_blocks(span(advance, 0.9, 1))
         if not self._measured or ("stored" in self._held and not self._surpasses(faster=1.0)):
@@ -175,20 +151,37 @@ class _Choosing:
         """Return whether a form may be tried: the wanted formats hold it, and there is time."""
         return form in self._held and self._context.has_time()
 
-    def _of(
-        self, form: LayerForm, prepared: Prepared, parameters: Quantize, advance: Advance
-    ) -> Iterator[tuple[str, Outcome]]:
-        """Yield a graph with all layers in integers, and one with those that gain from it."""
-        throughout = prepared.write({})
-        if not throughout.layers:
+    def _throughout(self, form: Form) -> Iterator[tuple[str, Outcome]]:
+        """Yield a graph with all layers in one form."""
+        throughout = form.throughout
+        if throughout.layers:
+            notes = [*form.prepared.notes]
+            yield form.title, replace(throughout, notes=notes)
+
+    def _where_it_pays(self, form: Form, advance: Advance) -> Iterator[tuple[str, Outcome]]:
+        """Yield a graph with those layers in one form that gain from it, if it is another one."""
+        if not form.throughout.layers or not self._context.has_time():
             return
-        yield f"{IN_WORDS[form]}, throughout", replace(throughout, notes=[*prepared.notes])
-        if self._context.has_time():
-            chosen = quantize_profitable(
-                prepared, self._model, parameters, self._context, advance, self._judging
-            )
-            if chosen.layers != throughout.layers:
-                yield f"{IN_WORDS[form]}, where it pays", chosen
+        chosen = quantize_profitable(
+            form.prepared, self._model, form.parameters, self._context, advance, self._judging,
+            self._surpasses,
+        )  # fmt: skip
+        if chosen.layers != form.throughout.layers:
+            yield f"{IN_WORDS[form.name]}, where it pays", chosen
+        else:
+            self._add_prices(form.title, chosen)
+
+    def _add_prices(self, title: str, priced: Outcome) -> None:
+        """Add the prices of layers to the variant of a title."""
+        for index, variant in enumerate(self._measured):
+            if variant.point.title == title:
+                others = [*priced.other_prices, *variant.outcome.prices]
+                outcome = replace(
+                    variant.outcome,
+                    prices=priced.prices,
+                    other_prices=[*others, *variant.outcome.other_prices],
+                )
+                self._measured[index] = replace(variant, outcome=outcome)
 
     def _in_blocks(self, advance: Advance) -> Iterator[tuple[str, Outcome]]:
         """Yield graphs whose products have weights in blocks, if their speed and size can be best.
@@ -203,21 +196,23 @@ class _Choosing:
         if not rough.layers or not context.example:
             return
         ratio = speed_ratio(model, rough.model, context)
-        stored = _with_stored_weights(rough, self._parameters, context, None)
+        stored = with_stored_weights(rough, self._parameters, context, None)
         smaller = self._bytes / file_bytes(stored.model)
         if not is_not_slower(ratio) or not self._is_better(ratio.value, smaller):
             return
         uses = blocks.uses(model)
         write, notes = writer(model, blocks, uses, context)
         prepared = Prepared(write, [use.node for use in uses], notes)
-        yield from self._of("blocks", prepared, parameters, advance)
+        form = Form("blocks", prepared, parameters)
+        yield from self._throughout(form)
+        yield from self._where_it_pays(form, advance)
 
     def _is_better(self, faster: float, smaller: float) -> bool:
         """Return whether a graph would be the best so far, if it kept the bound."""
         best, prefer = self._best(), self._parameters.prefer
-        return (
-            best is None or not best.allowed or _worth(faster, smaller, prefer) > best.worth(prefer)
-        )
+        if best is None or not best.allowed:
+            return True
+        return worth_of(faster, smaller, prefer) > best.worth(prefer)
 
     def _is_whole(self) -> bool:
         """Return whether the static graph throughout, the first variant, is the best so far.
@@ -231,7 +226,7 @@ class _Choosing:
         """Return whether no graph of this speed-up, however small, is better than the best."""
         return not self._is_better(faster, _SMALLEST[self._parameters.prefer])
 
-    def _measure(self, title: str, outcome: Outcome) -> _Variant:
+    def _measure(self, title: str, outcome: Outcome) -> Variant:
         """Store what remains in floats in few bits; measure speed-up, size ratio and loss.
 
         What cannot be the best, however few bits its weights are stored in, stays as it is.
@@ -242,40 +237,9 @@ class _Choosing:
             ratio = speed_ratio(self._model, outcome.model, context, round_=1)
             faster, profitable = ratio.value, is_not_slower(ratio)
         if profitable and not self._surpasses(faster) and judging.fits(outcome.model):
-            outcome = _with_stored_weights(outcome, self._parameters, context, judging)
+            outcome = with_stored_weights(outcome, self._parameters, context, judging)
         size, drop = file_bytes(outcome.model), judging.drop(outcome.model)
         point = choice_of(title, size, faster if timed else None, drop)
         profitable = profitable and size <= self._bytes
         allowed = profitable and drop.expected <= judging.limit
-        return _Variant(outcome, faster, self._bytes / size, profitable, allowed, point)
-
-
-def _with_stored_weights(
-    outcome: Outcome, parameters: Quantize, context: Context, judging: Judging | None
-) -> Outcome:
-    """Store the weights of layers that compute in float in as few bits as the bound allows.
-
-    First all of them in half, which loses least: few bits would use up what is left of the bound.
-    """
-    given = outcome.model
-    if not parameters.ignore and "stored" in held_by_any(context.deliver):
-        outcome = _in_half(outcome, judging)
-    if parameters.prefer == "size" and judging is not None:
-        four_bits = parameters.model_copy(update={"weights": "int4"})
-        outcome = store_rest(outcome, four_bits, None, context, judging, given)
-    return store_rest(outcome, parameters, None, context, judging, given)
-
-
-def _in_half(outcome: Outcome, judging: Judging | None) -> Outcome:
-    """Store the remaining float weights in float16, if that makes the file smaller.
-
-    A graph that is within the bound stays within it.
-    """
-    bytes_before = file_bytes(outcome.model)
-    halved = outcome.model.clone()
-    mark_stored(halved, ir.DataType.FLOAT16)
-    if stored_type(outcome.model) is not None or file_bytes(halved) >= bytes_before:
-        return outcome
-    if judging is not None and not judging.fits(halved) and judging.fits(outcome.model):
-        return outcome
-    return replace(outcome, model=halved, notes=[*outcome.notes, _HALF])
+        return Variant(outcome, faster, self._bytes / size, profitable, allowed, point)

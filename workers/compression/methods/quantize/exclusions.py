@@ -118,6 +118,11 @@ def _unprofitable(
     return Exclusions(excluded, notes)
 
 
+def excluding(write: Write, excluded: Mapping[str, str]) -> Write:
+    """Return what quantizes as ``write`` does, and leaves these layers out as well."""
+    return lambda more_excluded: write({**excluded, **more_excluded})
+
+
 def file_bytes(model: ir.Model) -> int:
     """Return the size of the file, in bytes, that a graph is delivered in."""
     with tempfile.TemporaryDirectory() as scratch:

@@ -55,7 +55,7 @@ def _time_saved(write: Write, model: ir.Model, portions: Portions, context: Cont
         context: an example for timing, without which multiply-accumulates count.
     """
     quantized, has_time = write({}).model, context.time_for(_SECONDS)
-    shares = _shares_of_work((model, quantized), portions, context)
+    shares = shares_of_work((model, quantized), portions, context)
     if not context.example:
         return shares
     session = opened(quantized, context.threads)
@@ -70,9 +70,7 @@ def _time_saved(write: Write, model: ir.Model, portions: Portions, context: Cont
     return gains
 
 
-def _shares_of_work(
-    models: Sequence[ir.Model], portions: Portions, context: Context
-) -> list[float]:
+def shares_of_work(models: Sequence[ir.Model], portions: Portions, context: Context) -> list[float]:
     """Return the share of the multiply-accumulates of all portions that each one has.
 
     Args:
