@@ -7,8 +7,8 @@ from tests.app.service import Service
 
 CHOICE = {"title": "all 3 in integers", "size_bytes": 100, "speedup": 2.5, "lost": 0.004,
           "lost_error": 0.001, "chosen": True}  # fmt: skip
-LAYER = {"node": "conv", "lost": 0.002, "gain": 0.4, "unit": "time", "priced_together": 1,
-         "quantized": True, "form": "static"}  # fmt: skip
+LAYER = {"node": "conv", "lost": 0.002, "gain": 0.4, "unit": "time", "bytes_saved": 3000,
+         "time_saved": 0.4, "priced_together": 1, "quantized": True, "form": "static"}  # fmt: skip
 
 
 def step(service: Service, job: str, index: int, **finished: Any) -> None:
@@ -26,7 +26,7 @@ def test_what_was_measured_is_there_once_the_step_is_done(service: Service) -> N
     asked = {"model": model, "dataset": service.dataset()}
     first = service.job(**asked, steps=[prune, {"method": "quantize", "prefer": "size"}])["id"]
     step(service, first, 0)
-    other = {**LAYER, "form": "stored", "unit": "bytes", "gain": 3000.0}
+    other = {**LAYER, "form": "stored", "unit": "bytes", "gain": 3000.0, "time_saved": 0.0}
     step(service, first, 1, choices=[CHOICE], prices=[LAYER], other_prices=[other])
     second = service.job(**asked, steps=[{"method": "quantize"}])["id"]
     step(service, second, 0, choices=[CHOICE])
