@@ -30,7 +30,8 @@ def end(session: Session, search: Search) -> None:
         transitions.finish(session, row, "failed", _nothing_measured(search))
         return
     best = _state(search).best
-    counts = f"{len(search.points)} of {len(search.trials)} trials were measured."
+    were = "was" if len(search.points) == 1 else "were"
+    counts = f"{len(search.points)} of {len(search.trials)} trials {were} measured."
     counts = f"{counts}{_timed(search)}{_ended(search)}"
     if best is None:
         row.verdict = f"{_adopt_original(session, search)} {counts}"
