@@ -49,15 +49,13 @@ class Comparison(Frozen):
         return f"{low:.2f} to {high:.2f}"
 
 
-class Latency(Comparison):
-    """The comparison with the threads that serve, and with one."""
+class Credited(Comparison):
+    """A comparison that says how much of the speed is no work of the steps."""
 
     tidied: Comparison | None = None
     """The original against itself once its graph is tidied, without any change of its weights, in
-    the same rounds: so much of the speed is no work of the steps. Null where tidying leaves its
-    operators as they are, and in reports that are older than the figure."""
-    one_thread: Comparison | None = None
-    """Null where one thread serves, or where it would have taken too long."""
+    the same rounds. Null where tidying leaves its operators as they are, and in reports that are
+    older than the figure."""
 
     @property
     def by_tidying(self) -> float | None:
@@ -69,6 +67,13 @@ class Latency(Comparison):
         if alone is None or not (alone.certain and self.certain):
             return None
         return None if same_speed(alone.speedup) or alone.speedup < 1 else alone.speedup
+
+
+class Latency(Credited):
+    """The comparison with the threads that serve, and with one."""
+
+    one_thread: Credited | None = None
+    """Null where one thread serves, or where it would have taken too long."""
 
 
 class RunInput(Frozen):

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from app.domain.directory import Result
+from app.domain.directory import TIDIED, Result
 from tests.workers.engine.conftest import Run, report_of
 from tests.workers.intake import models
 from workers.compression.__main__ import main
@@ -361,3 +361,27 @@ def test_a_worker_describes_itself(tmp_path: Path) -> None:
     )  # fmt: skip
     assert target.devices[0].threads >= 1
     assert result.capabilities.machine.memory_bytes > 1 << 28
+
+
+def test_speed_without_any_change_of_weights_is_told_apart(job: Run, tmp_path: Path) -> None:
+    """An exporter that leaves normalisation apart has the service fold it, whatever the steps."""
+    size = (8, 8)
+    ones, zeros = np.ones(4, np.float32), np.zeros(4, np.float32)
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"]),
+        onnx.helper.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["y"]),
+    ]
+    weights = {"w": weight, "s": 2 * ones, "b": zeros, "m": zeros, "v": ones}
+    tensors = [models.tensor(name, array) for name, array in weights.items()]
+    inputs, outputs = models.value("x", "N", 3, *size), models.value("y", "N", 4, 6, 6)
+    path = tmp_path / "unfolded.onnx"
+    onnx.save(models.model(nodes, [inputs], [outputs], tensors), path)
+    latency = report_of(job(path, FLOAT16, threads=2)).evaluation.latency
+    assert latency is not None
+    assert latency.tidied is not None
+    assert latency.tidied.original == latency.original, "of the same rounds"
+    assert latency.tidied.compressed != latency.compressed
+    assert latency.one_thread is not None
+    assert latency.one_thread.tidied is not None
+    assert (tmp_path / "job" / TIDIED).exists()

@@ -17,7 +17,7 @@ from app.domain.reports import Evaluation, LayerChange, Measures, StepReport
 from tests.workers import zoo
 from workers.compression.measure import clock, verdict
 from workers.compression.measure.ratio import CLOSE, CONFIDENCE, FEWEST, paired
-from workers.compression.measure.turns import Run, Timer, by_turns
+from workers.compression.measure.turns import Run, Timer, Turns, by_turns, comparison
 from workers.compression.targets import onnx as target
 
 SHIFTS = [0.5, 1.0, 1.9]
@@ -200,3 +200,11 @@ def test_the_verdict_gives_the_ratio_with_its_interval_or_says_that_it_could_not
         latency=Latency.model_validate(latency),
     )  # fmt: skip
     assert words in verdict.describe(figures, figures, [step], None, evaluation)
+
+
+def test_the_same_rounds_compare_the_first_graph_with_any_other() -> None:
+    seconds = np.repeat([[4.0], [2.0], [1.0]], 10, axis=1)
+    turns = Turns(seconds, paired(seconds[0], seconds[-1]), left_out=3)
+    alone = comparison(turns.with_first(1), samples=2)
+    assert (alone.speedup, alone.left_out, alone.certain) == (2.0, 3, True)
+    assert (alone.original.median, alone.compressed.median) == (2000.0, 1000.0)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from app.domain.latencies import Comparison, Latency, Spread
+from app.domain.latencies import Comparison, Credited, Latency, Spread
 from app.domain.metrics import Metric
 from app.domain.reports import (
     DropInterval,
@@ -387,7 +387,8 @@ def compared(
 def test_a_speed_is_said_with_what_is_known_of_it(
     threads: Comparison, one_thread: Comparison | None, said: str
 ) -> None:
-    latency = Latency(**threads.model_dump(), one_thread=one_thread)
+    alone = one_thread and Credited(**dict(one_thread))
+    latency = Latency(**dict(threads), one_thread=alone)
     graphs = measures(0.9, size=1000), measures(0.9, size=500)
     words = verdict.describe(*graphs, [step()], None, how(latency=latency, threads=2))
     assert words.startswith(f"2.00× smaller, {said}. top1 0.9 → 0.9 (unchanged).")

@@ -6,11 +6,11 @@ from pathlib import Path
 import onnx_ir as ir
 import onnxruntime as ort
 
-from app.domain.latencies import Latency, RunInput, Spread, TimedRun
+from app.domain.latencies import Credited, Latency, RunInput, Spread, TimedRun
 from workers.compression.graph import runtime
 from workers.compression.measure import clock
 from workers.compression.measure.ratio import FEWEST, Ratio
-from workers.compression.measure.turns import SECONDS, Timer, by_turns, comparison
+from workers.compression.measure.turns import SECONDS, Timer, Turns, by_turns, comparison
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
 
@@ -27,7 +27,7 @@ def measure(
 
     So other work on the machine disturbs all of them alike. The graphs are loaded as a user would
     load them, and run with the threads that serving uses. Then the first and the last one are run
-    with one thread, where that takes bounded time.
+    with one thread, where that takes bounded time. The tidied one runs in all rounds.
 
     Args:
         paths: the files of the graphs.
@@ -44,13 +44,18 @@ def measure(
     turns = by_turns(timers)
     alone = None
     if threads > 1 and turns.seconds.max(1).sum() * threads * FEWEST < _MOST_ALONE:
-        both, _ = _timers([paths[0], paths[-1]], samples, threads=1)
-        alone = comparison(by_turns(both, SECONDS / 2), count)
-    served = comparison(turns, count)
+        both, _ = _timers([first, *beside, paths[-1]], samples, threads=1)
+        alone = _credited(by_turns(both, SECONDS / 2), count, tidied)
     spreads = [turns.spread(index, count) for index in range(len(timers))]
-    alike = None if tidied is None else comparison(turns.with_first(1), count)
     del spreads[1 : 1 + len(beside)]
-    return spreads, Latency(**dict(served), one_thread=alone, tidied=alike)
+    served = _credited(turns, count, tidied)
+    return spreads, Latency(**dict(served), one_thread=alone)
+
+
+def _credited(turns: Turns, count: int, tidied: Path | None) -> Credited:
+    """Return the comparison of the first graph with the last; the tidied one, if any, is second."""
+    alike = None if tidied is None else comparison(turns.with_first(1), count)
+    return Credited(**dict(comparison(turns, count)), tidied=alike)
 
 
 def opened(graph: ir.Model | ort.InferenceSession, threads: int) -> ort.InferenceSession:

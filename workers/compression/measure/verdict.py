@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from app.domain import metrics
-from app.domain.latencies import Comparison, Latency, same_speed
+from app.domain.latencies import Comparison, Credited, same_speed
 from app.domain.metrics import Kind
 from app.domain.percentages import percent_kept
 from app.domain.problems import QualityBelowRequirement
@@ -151,11 +151,11 @@ def _speed(evaluation: Evaluation) -> str | None:
         )
     alone = latency.one_thread
     if alone and alone.certain:
-        return f"{words}; with one thread {_faster(alone)}"
+        return f"{words}; with one thread {_faster(alone)}{_by_tidying(alone)}"
     return f"{words} (run the job again when the machine is idle)"
 
 
-def _by_tidying(latency: Latency) -> str:
+def _by_tidying(latency: Credited) -> str:
     """Say how much of the speed comes without any change of the weights."""
     alone = latency.by_tidying
     if alone is None or latency.speedup <= 1:
