@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from planish import _export_calls
 from planish._packages import package
 from planish.client import Client
 from planish.errors import ExportFailed, MissingPackage
@@ -48,13 +49,14 @@ def from_torch(
     """
     torch = package("torch", "onnx", "onnxscript")
     tensors = example if isinstance(example, tuple) else (example,)
+    _export_calls.require_torch(torch, module, tensors)
     names = list(inspect.signature(module.forward).parameters)[: len(tensors)]
     if len(names) < len(tensors):
         names = [f"input_{number}" for number in range(len(tensors))]
-    axes = dynamic or {each: {0: BATCH} for each in names}
-    tensors = tuple(
-        _two(torch, tensor, axes.get(each, {})) for each, tensor in zip(names, tensors, strict=True)
-    )
+    examples = dict(zip(names, tensors, strict=True))
+    axes = dynamic or {each: {0: BATCH} for each in names if examples[each].dim()}
+    _export_calls.require_axes(axes, examples)
+    tensors = tuple(_two(torch, tensor, axes.get(each, {})) for each, tensor in examples.items())
     training = module.training
 
     def write(path: Path) -> None:
@@ -93,6 +95,7 @@ def from_keras(model: Any, *, client: Client | None = None, name: str | None = N
         ExportFailed: Keras cannot export it.
         Rejected: the service cannot use it.
     """
+    _export_calls.require_keras(model)
     legacy = not type(model).__module__.startswith("keras.src.models")
     if all(map(_is_stock, _layers(model))):
         suffix = ".h5" if legacy else ".keras"
@@ -117,6 +120,7 @@ def from_sklearn(
         Rejected: the service cannot use it.
     """
     convert = package("skl2onnx", "sklearn").to_onnx
+    _export_calls.require_sklearn(pipeline, example)
     classifier = import_module("sklearn.base").is_classifier(pipeline)
     options = {id(pipeline): {"zipmap": False}} if classifier else None
 
@@ -141,6 +145,7 @@ def from_tensorflow(
         ExportFailed: tf2onnx cannot convert it.
         Rejected: the service cannot use it.
     """
+    _export_calls.require_file(Path(path))
     package("tf2onnx", "tensorflow", found_only=True)
     kind = "--saved-model" if Path(path).is_dir() else "--tflite"
 

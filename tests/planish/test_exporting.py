@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -126,8 +126,38 @@ def test_a_keras_model_with_code_of_its_own_is_exported_here() -> None:
 
 @pytest.mark.parametrize("package", ["tf2onnx", "tensorflow"])
 def test_a_missing_package_is_named_with_its_command(tmp_path: Path, package: str) -> None:
+    file = tmp_path / "model.tflite"
+    with pytest.raises(planish.ExportFailed, match=r"There is no .*model\.tflite"):
+        planish.from_tensorflow(file)
+    file.write_bytes(b"x")
     with pytest.raises(planish.MissingPackage, match=f"pip install .*{package}"):
-        planish.from_tensorflow(tmp_path / "model.tflite")
+        planish.from_tensorflow(file)
+
+
+LAYER, ROW = nn.Linear(4, 2), torch.zeros(1, 4)
+FITTED = LogisticRegression().fit(np.eye(4), [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: planish.from_torch("net.pt", ROW), "a str, .* uploaded as it is"),
+        (lambda: planish.from_torch(nn.Linear, ROW), "an instance of it, such as Linear"),
+        (lambda: planish.from_torch(LAYER, None), "None where a tensor belongs"),
+        (lambda: planish.from_torch(LAYER, [ROW]), "a list where a tensor belongs"),
+        (lambda: planish.from_torch(LAYER, ROW.numpy()), "an? ndarray where a tensor belongs"),
+        (lambda: planish.from_torch(LAYER, ROW, dynamic={"x": {0: "n"}}), "is for 'input'"),
+        (lambda: planish.from_torch(LAYER, ROW, dynamic={"input": {7: "n"}}), "has 2 axes"),
+        (lambda: planish.from_keras(LAYER), "a Linear, and no Keras model"),
+        (lambda: planish.from_sklearn(LAYER, np.eye(4)), "a Linear, and no estimator"),
+        (lambda: planish.from_sklearn(LogisticRegression(), np.eye(4)), "call its fit"),
+        (lambda: planish.from_sklearn(FITTED, None), "with a row for each"),
+        (lambda: planish.from_sklearn(FITTED, np.eye(3)), "need 4 columns"),
+    ],
+)
+def test_a_wrong_call_is_told_in_plain_words(call: Callable[[], Any], says: str) -> None:
+    with pytest.raises(planish.ExportFailed, match=says):
+        call()
 
 
 def test_nothing_heavy_is_imported_with_the_client() -> None:
