@@ -9,6 +9,9 @@ from app.store.tables import DeliveryRow, JobRow
 COUNTED = 100_000
 """So many rows of what waits or runs are counted one by one; more are as many as this."""
 
+_MADE_FIRST = 1000
+"""So many queued jobs are read for the oldest."""
+
 
 def stored_bytes(session: Session, tenant: str) -> int:
     """Return the bytes that count against the tenant's quota.
@@ -40,8 +43,13 @@ def jobs_by_status(session: Session) -> dict[str, int]:
 
 
 def queue_age(session: Session) -> float:
-    """Return the seconds that the oldest queued job has waited; 0 if no job waits."""
-    oldest = select(func.min(JobRow.queued_at)).where(JobRow.status == "queued").scalar_subquery()
+    """Return the seconds that the oldest queued job has waited; 0 if no job waits.
+
+    It is sought among those that were made first: only retries were queued later than made.
+    """
+    first = select(JobRow.queued_at).where(JobRow.status == "queued").order_by(JobRow.created_at)
+    made_first = first.limit(_MADE_FIRST).subquery()
+    oldest = select(func.min(made_first.c.queued_at)).scalar_subquery()
     age = func.extract("epoch", func.clock_timestamp() - oldest)
     return max(float(session.execute(select(func.coalesce(age, 0))).scalar_one()), 0.0)
 
