@@ -28,6 +28,7 @@ _NAMED_BY_RUNTIME = (
     re.compile(r"In Node, \(\"(?P<name>[^\"]+)\", (?P<op>\w+)"),
     re.compile(r"Node \((?P<name>[^)]+)\) Op \((?P<op>\w+)\)"),
     re.compile(r"implementation for (?P<op>\w+)\(\d+\) node with name '(?P<name>[^']+)'"),
+    re.compile(r"ONNX node '<Node\((?P<op>\w+)\): (?P<name>[^>]+)>'"),
     re.compile(r"Op(?:type)? \((?P<op>\w+)\).* node \((?P<name>[^)]+)\)"),
 )
 _NO_KERNEL = re.compile(r"Could not find an implementation for (?P<op>\w+)\(")

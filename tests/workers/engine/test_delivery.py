@@ -188,6 +188,16 @@ def test_what_core_ml_does_not_convert_is_named(job: Run, tmp_path: Path) -> Non
     assert "(index_select)" in result.problem.detail
 
 
+def test_the_node_that_openvino_refuses_is_named(job: Run, tmp_path: Path) -> None:
+    """A pooling window that is larger than the picture."""
+    window = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
+    nodes = [helper.make_node("AveragePool", ["x"], ["y"], "pool", **window)]
+    graph = model(nodes, [value("x", "n", 4, 1, 1)], [value("y", "n", 4, 1, 1)], [])
+    result = job(write(graph, tmp_path / "a"), steps=[], deliver=["onnx", "openvino"])
+    assert result.problem is not None
+    assert "'y' (AveragePool)" in result.problem.detail
+
+
 def test_a_job_that_could_write_no_format_names_no_other_artifacts() -> None:
     refused = DeliveryFailed("torch refuses this model.")
     problem = shortfall(Delivered({}, {"pt2": refused}, []))
