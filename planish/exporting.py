@@ -60,14 +60,11 @@ def from_torch(
     training = module.training
 
     def write(path: Path) -> None:
-        shapes = tuple(
-            dict.fromkeys(axes.get(each, {}), torch.export.Dim.DYNAMIC) for each in names
-        )
         made = torch.onnx.export(
             module.eval(),
             tensors,
             dynamo=True,
-            dynamic_shapes=shapes,
+            dynamic_shapes=tuple(axes.get(each, {}) for each in names),
             input_names=names,
             verbose=False,
         )

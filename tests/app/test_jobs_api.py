@@ -32,6 +32,7 @@ FIELDS = {
     "limits",
     "priority",
     "requires",
+    "ruined",
     "seed",
     "created_at",
     "started_at",

@@ -81,6 +81,22 @@ def test_a_torch_module_is_exported_with_a_batch_of_any_size() -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def test_axes_are_called_as_is_asked() -> None:
+    class Products(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            products: Tensor = a @ b.transpose(1, 2)
+            return products
+
+    axes = {"a": {0: "batch", 1: "rows"}, "b": {0: "batch", 1: "columns"}}
+    examples = torch.zeros(1, 5, 8), torch.zeros(1, 7, 8)
+    with service() as (server, client):
+        planish.from_torch(Products(), examples, dynamic=axes, client=client)
+    session = ort.InferenceSession(sent(server))
+    shapes = [each.shape for each in (*session.get_inputs(), *session.get_outputs())]
+    names = [["batch", "rows", 8], ["batch", "columns", 8], ["batch", "rows", "columns"]]
+    assert shapes == names
+
+
 def test_an_axis_that_torch_fixes_is_an_error() -> None:
     class Fixed(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
