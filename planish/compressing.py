@@ -1,7 +1,7 @@
 """``planish.compress``: from a file to a smaller one in one call."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -11,7 +11,7 @@ from planish._formats import require_name, suffix_of
 from planish._requests import JobOptions, Step
 from planish._sync.jobs import Job as Handle
 from planish.client import Client
-from planish.errors import Conflict, Invalid, Misnamed, refusal
+from planish.errors import Conflict, Invalid, Misnamed, PlanishError, refusal
 from planish.types import Job
 
 Generated = Literal["generated"]
@@ -45,9 +45,12 @@ def compress(
     output: str | Path | None = None,
     client: Client | None = None,
     progress: bool | None = None,
+    on_job: Callable[[Job], None] | None = None,
     **options: Unpack[JobOptions],
 ) -> Compressed:
     """Compress a model by a service, and download the result.
+
+    What was uploaded is deleted again where no job comes of it.
 
     Args:
         model: an ``.onnx`` file, or a zip or tar with external data.
@@ -62,6 +65,7 @@ def compress(
             or with the suffix of the first format.
         client: whose service to use. Default: one of its own, configured by the environment.
         progress: whether to show a bar. Default: where standard error is a terminal.
+        on_job: called with the job once it is queued.
         options: the other fields of the job's request.
 
     Raises:
@@ -79,21 +83,27 @@ def compress(
         if client is None:
             client = own.enter_context(Client())
         _require_possible(client, steps, made, max_quality_drop, options)
-        uploaded = client.models.upload(source)
-        dataset = (
-            None
-            if made or data is None
-            else client.datasets.upload(data, model=uploaded, targets=targets)
-        )
-        job = client.jobs.create(
-            uploaded,
-            steps,
-            dataset=dataset,
-            data=GENERATED if made else None,
-            max_quality_drop=max_quality_drop,
-            **options,
-        )
+        with contextlib.ExitStack() as unused:
+            uploaded = client.models.upload(source, wait=False)
+            unused.callback(_forget, client.models.delete, uploaded.id)
+            uploaded = client.models.wait(uploaded)
+            dataset = None
+            if data is not None and not made:
+                dataset = client.datasets.upload(data, model=uploaded, targets=targets, wait=False)
+                unused.callback(_forget, client.datasets.delete, dataset.id)
+                dataset = client.datasets.wait(dataset)
+            job = client.jobs.create(
+                uploaded,
+                steps,
+                dataset=dataset,
+                data=GENERATED if made else None,
+                max_quality_drop=max_quality_drop,
+                **options,
+            )
+            unused.pop_all()
         try:
+            if on_job is not None:
+                on_job(job)
             if output:
                 require_name(job.deliver, Path(output))
             job.wait(progress=progress)
@@ -133,6 +143,11 @@ def _require_possible(
         if faults:
             said = {"errors": faults, "detail": " ".join(fault.detail for fault in faults)}
             raise refusal(refused.problem.model_copy(update=said)) from None
+
+
+def _forget(delete: Callable[[str], None], upload: str) -> None:
+    with contextlib.suppress(PlanishError):  # what has ended us is to be told; or a job has it
+        delete(upload)
 
 
 def _cancel(job: Handle) -> None:

@@ -18,7 +18,7 @@ from planish.client import Client
 from planish.compressing import DEFAULT_STEPS, GENERATED, Compressed
 from planish.compressing import compress as run
 from planish.credentials import configured_url
-from planish.types import Measures
+from planish.types import Job, Measures
 
 
 def compress(
@@ -114,6 +114,7 @@ def compress(
             steps=steps,
             output=output,
             client=client,
+            on_job=None if named is None else _say_where,
             **options,
         )
         if report is not None:
@@ -123,6 +124,13 @@ def compress(
     else:
         console().print(_table(made))
     tell(made.job.verdict or f"{made.file} is there.")
+
+
+def _say_where(job: Job) -> None:
+    tell(
+        f"The job is {job.id}. Ctrl-C cancels it; if this command is cut off, it goes on: see"
+        f" `planish jobs wait {job.id}`, and `download`."
+    )
 
 
 def _step(text: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """``planish demo``: a real trained model through the whole service, on this machine alone."""
 
+import signal
 import tempfile
 import time
 from contextlib import ExitStack
@@ -39,7 +40,7 @@ def demo(
         from planish import embedded
         from planish.demo import receiver, text_lines
 
-    end_as_interrupted()
+    end_as_interrupted(signal.SIGTERM, signal.SIGHUP)
     began = time.monotonic()
     lines = text_lines.draw(_LINES, seed=0)
     try:

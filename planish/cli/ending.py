@@ -34,12 +34,9 @@ def at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
 
 
-def end_as_interrupted() -> None:
-    """Take SIGTERM, and the end of the terminal, as Ctrl-C.
-
-    They would end us at once, and leave what we have started.
-    """
-    for number in (signal.SIGTERM, signal.SIGHUP):
+def end_as_interrupted(*numbers: signal.Signals) -> None:
+    """Take signals as Ctrl-C that would end us at once, and leave what we have started."""
+    for number in numbers:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _interrupt)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def service(url: str | None, request: Mapping[str, Any], output: Path | None) ->
     if url is not None:
         if output is not None and "target" not in request:
             require_name(_DELIVERED, output)
+        end_as_interrupted(signal.SIGTERM)  # without its terminal a job elsewhere goes on
         yield url
         return
     from planish import embedded
@@ -46,7 +48,7 @@ def service(url: str | None, request: Mapping[str, Any], output: Path | None) ->
     except ModuleNotFoundError as error:
         raise Stop(f"{error}. Name a service (--url), or: pip install 'planish[local]'") from None
     tell("Starting a service for this one job …")
-    end_as_interrupted()
+    end_as_interrupted(signal.SIGTERM, signal.SIGHUP)
     try:
         with embedded.running() as address:
             yield address

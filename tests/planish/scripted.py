@@ -83,6 +83,9 @@ def scripted(answers: Sequence[Answer]) -> Iterator[Script]:
         def do_POST(self) -> None:
             self.take()
 
+        def do_DELETE(self) -> None:
+            self.take()
+
         def take(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}

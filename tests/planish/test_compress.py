@@ -1,13 +1,19 @@
 """``planish compress``: what it asks for, what it leaves, and what it says before it begins."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
+from planish.cli.commands import CANCELLED
 from tests.planish.answers import CONTENT, DATASET, DONE, ENDED, JOB, MODEL, NO_MODEL
 from tests.planish.conftest import Run
-from tests.planish.scripted import answer, events, scripted
+from tests.planish.scripted import Answer, answer, events, problem, scripted
 
 BEGUN = [answer(422, NO_MODEL), answer(201, {**MODEL, "status": "ready"})]
 """The answers to a request that is right but for its model, and to that model."""
@@ -126,6 +132,67 @@ def test_a_service_says_what_is_wrong_before_it_is_sent_a_model(
         told = capsys.readouterr().err
         assert words in told
         assert "no model" not in told
+
+
+def interrupted(handler: BaseHTTPRequestHandler) -> None:
+    """Answer once the person who waits has typed Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+    answer(200, MODEL)(handler)
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "deleted"),
+    [
+        ([answer(201, {**MODEL, "problem": NO_MODEL, "status": "rejected"})], 1, {"models"}),
+        ([answer(201, MODEL), interrupted], 130, {"models"}),
+        ([BEGUN[1], problem(422, "invalid-dataset")], 1, {"models"}),
+        ([BEGUN[1], answer(201, DATASET), answer(422, NO_MODEL)], 1, {"models", "datasets"}),
+    ],
+)
+def test_what_was_uploaded_for_a_job_that_never_was_is_deleted(
+    run: Run, tmp_path: Path, answers: list[Answer], code: int, deleted: set[str]
+) -> None:
+    model, data = tmp_path / "m.onnx", tmp_path / "d.npz"
+    model.write_bytes(b"x")
+    data.write_bytes(b"PK")
+    gone = [answer(204, b"")] * len(deleted)
+    with scripted([BEGUN[0], *answers, *gone]) as service:
+        assert run("compress", model, "--data", data, "--url", service.url) == code
+        last = [(each.method, each.path) for each in service.requests[-len(deleted) :]]
+    assert {method for method, _ in last} == {"DELETE"}
+    assert {path.split("/")[2] for _, path in last} == deleted
+
+
+def test_what_is_terminated_cancels_its_job_at_a_service_and_has_said_which_it_is(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"x")
+    began: list[subprocess.Popen[str]] = []
+
+    def terminated(handler: BaseHTTPRequestHandler) -> None:
+        began[0].terminate()
+        events()(handler)
+
+    cancelled = {**JOB, "status": "cancelled"}
+    ends = [answer(202, cancelled), events(), events(), answer(200, cancelled)]
+    queued = answer(202, {**JOB, "status": "queued"})
+    with scripted([*BEGUN, queued, terminated, *ends]) as service:
+        with subprocess.Popen(
+            [sys.executable, "-m", "planish", "compress", "m.onnx", "--url", service.url],
+            cwd=tmp_path,
+            env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path)},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            began.append(process)
+            try:
+                _, told = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        assert "/v1/jobs/job_1/cancel" in [request.path for request in service.requests]
+    assert process.returncode == CANCELLED
+    assert "planish jobs wait job_1" in told
+    assert "job_1 was cancelled" in told.splitlines()[-1]
 
 
 def test_without_data_nothing_is_asked_for_that_needs_data(run: Run, tmp_path: Path) -> None:
