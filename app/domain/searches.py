@@ -135,6 +135,13 @@ class SearchState(BaseModel):
     nothing new to try, or it was cancelled. Null while it goes on, and where it could not go on:
     then the job's ``problem`` says why."""
 
+    @property
+    def over(self) -> "SearchState":
+        """It, once its job has ended: then nothing runs, and what was cut off was not made."""
+        left = self.trials.budget - self.trials.done
+        counts = self.trials.model_copy(update={"running": 0, "left": left})
+        return self.model_copy(update={"trials": counts})
+
 
 def begun(strategy: StrategyName, trials: int) -> SearchState:
     """Return how far a search is that has just been asked for, with a budget of trials."""

@@ -60,6 +60,13 @@ def figures(session: Session, job_id: str, limit: int) -> list[MetricValue]:
     ]
 
 
+def times_begun(session: Session, job_id: str) -> int:
+    """Return how often a worker began to run a job: more than once, where one was lost."""
+    begun = EventRow.data["stage"].astext == "starting"
+    query = select(func.count()).where(EventRow.job_id == job_id, EventRow.kind == "state", begun)
+    return session.scalars(query).one()
+
+
 def told(session: Session, job_id: str, number: int, limit: int) -> list[tuple[datetime, str]]:
     """Return what is told of a job up to an event, oldest first: stages as they begin, and its log.
 

@@ -11,7 +11,7 @@ from app.domain.job_answers import Artifact, Job
 from app.domain.jobs import JobRequest, Usage
 from app.domain.models import Model, ModelDescription
 from app.domain.reports import Measures, ruined
-from app.domain.searches import Outcome, SearchPoint
+from app.domain.searches import Outcome, SearchPoint, SearchState
 from app.store.tables import ArtifactRow, JobRow, Json, ModelRow, TrialRow
 
 AnyJob = JobRow | Row[*tuple[Any, ...]]
@@ -30,6 +30,14 @@ def artifact_view(artifact: ArtifactRow | Json, name_of: NameOf) -> Artifact:
     """Return a file of a job, called as its download is."""
     kept = Artifact.model_validate(artifact)
     return kept.model_copy(update={"filename": name_of(kept.filename)})
+
+
+def _search(row: AnyJob) -> SearchState | None:
+    """Return how far a search is, or was when it ended."""
+    if row.search is None:
+        return None
+    state = SearchState.model_validate(row.search)
+    return state.over if row.finished_at else state
 
 
 def job_view(
@@ -61,7 +69,7 @@ def job_view(
             "steps": request.steps,
             "objective": request.objective,
             "measure": request.measure,
-            "search": row.search,
+            "search": _search(row),
             "parent": row.parent_id,
             "evaluate": request.evaluate,
             "require": request.require,

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app.domain.problems import RunningLimit
-from app.store import searches, transitions
+from app.store import events, searches, transitions
 from app.store.tables import (
     DeliveryRow,
     EventRow,
@@ -261,6 +261,8 @@ def test_cancelling_a_search_ends_its_trials(service: Service) -> None:
     take_turn(service, made["id"])
     ended = shown(service, made["id"])
     assert (ended["status"], ended["search"]["ended_by"]) == ("cancelled", "cancelled")
+    counts = ended["search"]["trials"]
+    assert (counts["running"], counts["done"] + counts["left"]) == (0, 4)
     theirs = service.http.get("/v1/jobs", params={"parent": made["id"]}).json()["items"]
     assert {job["status"] for job in theirs} == {"cancelled"}
     assert start(service) is None
@@ -335,11 +337,16 @@ def test_the_time_left_of_a_search_is_that_of_its_trials_or_of_its_minutes(
 def test_a_search_whose_minutes_end_its_first_trial_says_that_and_not_what_the_trial_says(
     service: Service,
 ) -> None:
+    service.worker("onnx")
+    service.worker("onnx")
     made = search(service)
     take_turn(service, made["id"])
     first = start(service)
     assert first is not None
     take_turn(service, made["id"])
+    with service.store.begin() as session:
+        transitions.give_back(session, session.get_one(JobRow, first), spent=False)
+    assert start(service) == first
     since(service, made["id"], minutes=11)
     with service.store.begin() as session:
         problem = RunningLimit("The time that the run may take is up.")
@@ -347,7 +354,12 @@ def test_a_search_whose_minutes_end_its_first_trial_says_that_and_not_what_the_t
     take_turn(service, made["id"])
     ended = shown(service, made["id"])
     assert (ended["status"], ended["search"]["ended_by"]) == ("failed", "minutes")
-    assert ended["problem"]["detail"].startswith("No trial ended within the budget of 10 minutes")
+    assert ended["problem"]["detail"].startswith("No trial ended within 10 minutes")
+    counts = {"budget": 4, "done": 1, "failed": 1, "running": 0, "left": 3}
+    assert ended["search"]["trials"] == counts, "one more waited"
+    with service.store() as session:
+        log = [words for _, words in events.told(session, made["id"], 99, 99)]
+    assert any(words.endswith(", begun 2 times: no figures, running-limit.") for words in log), log
 
 
 def since(service: Service, job_id: str, minutes: int) -> None:

@@ -6,7 +6,7 @@ from app.domain import job_names
 from app.domain.problems import EngineCrashed, Problem, ProblemDetails, RunningLimit
 from app.domain.searches import SearchState, front
 from app.store import searches, transitions
-from workers.search.progress import count_usage, state_of
+from workers.search.progress import count_usage, minutes, state_of
 from workers.search.reading import Search
 
 
@@ -23,6 +23,8 @@ def lacks_the_original(search: Search) -> bool:
 def end(session: Session, search: Search) -> None:
     """End a search none of whose trials runs: with the best point as its result."""
     row = search.row
+    count_usage(search)
+    row.search = state_of(search).model_dump(mode="json")
     if row.cancel_requested:
         transitions.finish(session, row, "cancelled")
         return
@@ -42,8 +44,6 @@ def end(session: Session, search: Search) -> None:
         did = job_names.methods_of(best.steps)
         first = f"Trial {best.trial} is the best: {did}. {said} {counts}"
         row.verdict = "\n".join([first, *notes])
-    count_usage(search)
-    row.search = state_of(search).model_dump(mode="json")
     kept = {point.id for point in front(search.points)}
     searches.forget_files(session, [job.id for _, job in search.trials if job.id not in kept])
     transitions.finish(session, row, "succeeded")
@@ -64,8 +64,8 @@ def _ended(search: Search) -> str:
     budget = search.objective.budget
     match _state(search).ended_by:
         case "minutes":
-            minutes = min(budget.minutes, search.request.limits.running_minutes)
-            return f" Its {minutes:g} minutes were over before all {budget.trials} were made."
+            were = "was" if search.minutes == 1 else "were"
+            return f" Its {minutes(search)} {were} over before all {budget.trials} were made."
         case "exhausted":
             return f" There was nothing else to try, though it might have made {budget.trials}."
     return ""
@@ -99,8 +99,8 @@ def _nothing_measured(search: Search) -> Problem | ProblemDetails:
         return ProblemDetails.model_validate(problems[-1])
     if search.trials:
         return RunningLimit(
-            f"No trial ended within the budget of {search.objective.budget.minutes:g} minutes:"
-            " allow more, or send a smaller dataset."
+            f"No trial ended within {minutes(search)}: allow more minutes. The log of the search"
+            " says what they went to."
         )
     return EngineCrashed("No trial was made.")
 

@@ -23,9 +23,14 @@ def state_of(search: Search) -> SearchState:
         done=len(heard),
         failed=len(heard) - len(search.points),
         running=search.active,
-        left=max(budget - len(search.trials), 0),
+        left=max(budget - len(heard) - search.active, 0),
     )
     return state.model_copy(update={"trials": counts})
+
+
+def minutes(search: Search) -> str:
+    """Return how long the search may go on, in words."""
+    return f"{search.minutes:g} minute{'' if search.minutes == 1 else 's'}"
 
 
 def show(session: Session, search: Search, seconds_left: float) -> None:
@@ -34,12 +39,11 @@ def show(session: Session, search: Search, seconds_left: float) -> None:
     state = state_of(search)
     row.search = state.model_dump(mode="json")
     count_usage(search)
-    total = 60 * min(search.objective.budget.minutes, search.request.limits.running_minutes)
+    total = 60 * search.minutes
     share = max(state.trials.done / state.trials.budget, 1 - seconds_left / total)
     progress = max(row.progress, min(share, 0.99))
     number = min(state.trials.done + 1, state.trials.budget)
-    minutes = f"{total / 60:g} minute{'' if total == 60 else 's'}"
-    stage = f"trial {number} of {state.trials.budget}, within {minutes}"
+    stage = f"trial {number} of {state.trials.budget}, within {minutes(search)}"
     row.eta_seconds = _eta(search, leases.now(session), seconds_left)
     if progress - row.progress >= _PROGRESS_STEP or (
         row.status == "running" and stage != row.stage

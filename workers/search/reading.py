@@ -40,7 +40,14 @@ class Search:
     @property
     def active(self) -> int:
         """Trials that wait, run, or are still to be timed by a device."""
-        return sum(trial.outcome is None for trial, _ in self.trials)
+        return sum(
+            trial.outcome is None and job.status != "cancelled" for trial, job in self.trials
+        )
+
+    @property
+    def minutes(self) -> float:
+        """How long the search may go on, from the start of its first trial."""
+        return min(self.objective.budget.minutes, self.request.limits.running_minutes)
 
     @property
     def measured(self) -> list[JobRow]:

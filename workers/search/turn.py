@@ -88,6 +88,8 @@ def _hear(session: Session, search: Search, trial: TrialRow, job: JobRow) -> Non
     steps, budget = steps_of(job), objective.budget.trials
     did = job_names.methods_of(steps)
     title = f"Trial {trial.number} of {budget}, {did}" if steps else "The original"
+    begun = events.times_begun(session, job.id)
+    title += f", begun {begun} times" if begun > 1 else ""
     if point is None:
         _log(session, row, f"{title}: no figures, {outcome.problem}.")
         return
@@ -160,10 +162,10 @@ def _is_unattended(search: Search) -> bool:
 
 def _seconds_left(session: Session, search: Search) -> float:
     """Return what is left of the budget's minutes, which count from the first trial's start."""
-    limits = search.request.limits
-    seconds = 60 * min(search.objective.budget.minutes, limits.running_minutes)
     started = search.row.started_at
-    return seconds - ((leases.now(session) - started).total_seconds() if started else 0.0)
+    return 60 * search.minutes - (
+        (leases.now(session) - started).total_seconds() if started else 0.0
+    )
 
 
 def _end(session: Session, search: Search, seconds_left: float) -> list[str]:
