@@ -135,6 +135,8 @@ def _recommendation(
 ) -> Recommendation:
     proposal, experience = candidate.proposal, candidate.experience
     told = [proposal.reason, *([_spoken(experience)] if experience else [])]
+    ruined = candidate.ruined
+    warned = [proposal.caution, *([_warned(ruined)] if ruined and experience is None else [])]
     return Recommendation(
         id=proposal.id,
         title=proposal.title,
@@ -142,7 +144,7 @@ def _recommendation(
         job=candidate.body,
         estimate=_expected(candidate, past, inputs.model.size_bytes, known.macs),
         risk=candidate.risk(wish.max_quality_drop),
-        caution=proposal.caution,
+        caution=" ".join(warned),
     )
 
 
@@ -177,6 +179,12 @@ def _spoken(seen: Experience) -> str:
     came = f"came to {parts}" if seen.faster is None else f"{_sped(seen.faster)}, with {parts}"
     median = " (medians)" if count > 1 else ""
     return f"{which} {came}{median}; {seen.quality}."
+
+
+def _warned(ruined: int) -> str:
+    """Say that such steps of another strength have ruined the model."""
+    jobs = f"{ruined} jobs" if ruined > 1 else "A job"
+    return f"{jobs} of the same method, with other figures, ruined this model."
 
 
 def _sped(faster: float) -> str:

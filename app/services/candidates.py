@@ -34,6 +34,8 @@ class Candidate:
     body: dict[str, Any]
     plan: Plan
     experience: Experience | None
+    ruined: int
+    """How many jobs ruined the model by such steps of another strength."""
     gain: float
     """How many times what is to become less is halved: as measured, else as far as is known."""
 
@@ -58,7 +60,7 @@ class Candidate:
         """
         seen, guessed = self.experience, self.proposal.risk
         if seen is None:
-            return guessed
+            return "high" if self.ruined else guessed
         if not _keeps(seen, allowed):
             return "high"
         return "low" if seen.is_proof else min(guessed, "medium", key=_RISKS.index)
@@ -126,8 +128,9 @@ def candidates(
         plan = plans.plan(request, inputs)
         if plan.ok:
             experience = past.of(request.steps or [])
+            ruined = past.ruined_by(request.steps or [])
             gain = _gain(proposal, plan, experience, inputs, wish.minimize)
-            yield Candidate(proposal, body, plan, experience, gain)
+            yield Candidate(proposal, body, plan, experience, ruined, gain)
 
 
 def _gain(

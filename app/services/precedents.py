@@ -33,6 +33,14 @@ _TELLING: dict[str, tuple[str, ...]] = {
 """The parameters that decide what comes of a step; the others make it a little better or worse."""
 
 
+_SORTS = ("mode", "granularity")
+"""The parameters that make of a method quite another one."""
+
+
+def _sorts(steps: Iterable[AnyStep]) -> list[tuple[object, ...]]:
+    return [(step.method, *(getattr(step, name, None) for name in _SORTS)) for step in steps]
+
+
 def signature(steps: Iterable[AnyStep]) -> str:
     """Return what two lists of steps have in common whose results can be compared."""
     return json.dumps([_telling(step) for step in steps], sort_keys=True)
@@ -174,6 +182,12 @@ class History:
         same = [each for each in self.precedents if each.signature == wanted]
         own = [each for each in same if each.model == self.model]
         return Experience(own or same, of_this_model=bool(own)) if same else None
+
+    def ruined_by(self, steps: Sequence[AnyStep]) -> int:
+        """Return how many jobs ruined the model itself by such steps, whatever their strength."""
+        sorts = _sorts(steps)
+        own = (job for job in self.precedents if job.model == self.model and job.ruined)
+        return sum(_sorts(job.steps) == sorts for job in own)
 
     @property
     def latency_ms(self) -> float | None:

@@ -23,10 +23,12 @@ cli = typer.Typer(help="Show jobs, wait for them, cancel, retry, download.", no_
 
 Id = Annotated[str, typer.Argument(help="The job's id: job_…")]
 
+_CUT_OFF = {"failed", "cancelled"}
+
 _COLUMNS: Columns[types.Job] = {
     "id": lambda job: job.id,
     "status": lambda job: job.status,
-    "progress": lambda job: f"{job.progress:.0%}",
+    "progress": lambda job: None if job.status in _CUT_OFF else f"{job.progress:.0%}",
     "made": lambda job: f"{job.created_at:%Y-%m-%d %H:%M}",
 }
 

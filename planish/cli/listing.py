@@ -18,16 +18,20 @@ _BETWEEN = 2
 
 
 def print_rows(headings: Sequence[str], rows: Iterable[tuple[Sequence[object], str]]) -> None:
-    """Print items below headings.
+    """Print items below headings; a column that is empty throughout is left out.
 
     Args:
         headings: of the figures; numbers stand to the right.
         rows: of each item the figures, and the words, empty where there are none.
     """
     items = [*rows]
+    by_heading = {
+        heading: [figures[index] for figures, _ in items] for index, heading in enumerate(headings)
+    }
     columns = [
-        _column(heading, [figures[index] for figures, _ in items])
-        for index, heading in enumerate(headings)
+        _column(heading, values)
+        for heading, values in by_heading.items()
+        if any(value not in (None, "") for value in values)
     ]
     first, *lines = ((" " * _BETWEEN).join(cells).rstrip() for cells in zip(*columns, strict=True))
     out = console()

@@ -187,6 +187,26 @@ def test_steps_that_are_known_to_ruin_a_model_are_not_recommended(service: Servi
             assert not any(item["job"].get("steps") == cut for item in items)
 
 
+def test_steps_of_a_method_that_ruined_the_model_before_say_so(service: Service) -> None:
+    model = service.model()
+    most: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.9}]
+    zeros: list[dict[str, Any]] = [
+        {"method": "prune", "granularity": "unstructured", "sparsity": 0.99}
+    ]
+
+    def caution() -> str:
+        [item] = [item for item in _advice(service, model) if item["id"] == "prune-20"]
+        assert item["risk"] == "high"
+        return str(item["caution"])
+
+    _measured(service, model, zeros, size_bytes=100, **_noise())
+    assert "ruined" not in caution(), "that is quite another method"
+    _measured(service, model, most, size_bytes=100, **_noise())
+    assert "A job of the same method, with other figures, ruined this model." in caution()
+    _measured(service, model, most, size_bytes=100, **_noise())
+    assert "2 jobs of the same method, with other figures, ruined this model." in caution()
+
+
 @pytest.mark.parametrize(("allowed", "there"), [({}, False), ({"max_quality_drop": 0.3}, True)])
 def test_pipelines_are_taken_over_that_lost_no_more_than_is_allowed(
     service: Service, allowed: dict[str, float], there: bool

@@ -343,4 +343,6 @@ def test_advice_is_a_list_and_its_json_holds_requests(
         assert "minimize=size&max_quality_drop=0.01&data=dst_1" in request.path
         printed = capsys.readouterr().out
         assert "Quantize each" in printed
+        assert options or printed.split()[:3] == ["what", "risk", "bytes"], "nothing was timed"
+        assert options or "ms" not in printed.splitlines()[0]
     assert json.loads(printed)[0]["job"] == item["job"]
