@@ -13,6 +13,9 @@ from app.domain.steps.quantize import Quantize
 from app.domain.wording import listed
 from app.services.inputs import Inputs
 
+ALL_STEPS = "#/steps"
+"""The place of what is doubtful of the steps together."""
+
 _NAMED = 5
 """Names that a sentence has at most."""
 
@@ -39,8 +42,8 @@ def doubts(
     """
     if ruined_before is not None:
         yield Doubt(
-            pointer="#/steps",
-            reason=f"The job '{ruined_before}' took these steps on this model and data, and its"
+            pointer=ALL_STEPS,
+            reason=f"The job “{ruined_before}” took these steps on this model and data, and its"
             " file does NOT do what the original does. Change the steps, or the data.",
         )
     yield from _loose(request, inputs)

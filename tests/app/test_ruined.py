@@ -95,7 +95,11 @@ def test_the_same_again_is_doubted_before_it_runs(
     assert "This will run." in read(person.get(f"/jobs/new?like={good}"))
     form = read(person.get(f"/jobs/new?like={bad}"))
     assert "This will run, and may not do what is meant" in form
-    assert f"The job '{bad}' took these steps on this model and data, and its file does NOT" in form
+    said = "The job “{}” took these steps on this model and data, and its file does NOT"
+    assert form.count(said.format(bad)) == 1, "the plan says it, and no field again"
+    with service.store.begin() as session:
+        session.get_one(JobRow, bad).name = "prune"
+    assert said.format("prune") in read(person.get(f"/jobs/new?like={bad}")), "not a method's title"
 
     def doubts(**changes: Any) -> list[str]:
         body = {"model": model, "steps": STEPS, **changes}

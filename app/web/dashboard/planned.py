@@ -9,6 +9,7 @@ from app.domain.jobs import JobRequest
 from app.domain.plans import Plan
 from app.domain.problems import Problem
 from app.services import jobs
+from app.services.doubts import ALL_STEPS
 from app.web.dashboard import draft, places
 from app.web.dashboard.labels import Upload
 from app.web.dashboard.visitor import Visitor
@@ -35,6 +36,7 @@ class Planned:
         wrong = self.fault.details().errors or [] if self.fault else []
         refused = self.plan.refused if self.plan else []
         doubts = self.plan.doubts if self.plan else []
+        of_fields = [(each.pointer, each.reason) for each in doubts if each.pointer != ALL_STEPS]
         beside = [(each.pointer, each.detail) for each in wrong]
         beside += [(each.pointer, each.reason) for each in refused]
         if self.request is not None:
@@ -47,7 +49,7 @@ class Planned:
             ),
             "wrong": places.sentences(self.fault, self.body) if self.fault else [],
             "faults": places.faults(beside, self.body),
-            "doubts": places.faults(((doubt.pointer, doubt.reason) for doubt in doubts), self.body),
+            "doubts": places.faults(of_fields, self.body),
             **self._sentences(),
             "body": json.dumps(self.body, indent=2),
         }
