@@ -84,7 +84,7 @@ def _schemes(about: Mapping[str, Any]) -> str:
 _LIST = 'must be a list, such as [1, 2] or ["a", "b"]'
 _OBJECT = "must be an object with fields"
 _TEXT = "must be text"
-_NUMBER = "must be a number, such as 0.5"
+_NUMBER = "must be a number, such as 0.01"
 _WHOLE = "must be a whole number, such as 4"
 _DAY = "must be a day, such as 2026-01-31"
 _MOMENT = "must be a moment, such as 2026-01-31T12:00:00Z"

@@ -105,7 +105,7 @@ def test_a_share_is_typed_as_a_number_or_in_percent(person: httpx.Client, servic
     assert job["steps"][0]["ratio"] == 0.3
     for text in ("0,3", "a third"):
         wrong = send(person, "/jobs/new", **{**asked, "steps.0.ratio": text}).text
-        assert "must be a number, such as 0.5" in _wrong(wrong, "#/steps/0/ratio")
+        assert "must be a number, such as 0.01" in _wrong(wrong, "#/steps/0/ratio")
         assert "More than 0, less than 1. 0.05 and 5 % are the same." in unescape(wrong)
 
 

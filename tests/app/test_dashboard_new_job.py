@@ -207,7 +207,7 @@ def test_a_wish_keeps_what_was_filled_in(person: httpx.Client, service: Service)
 
 
 def test_what_may_be_chosen_is_told_apart(person: httpx.Client, service: Service) -> None:
-    models = [service.model(), service.model(), service.model(b"another" * 50)]
+    models = [service.model(each * 100) for each in (b"one", b"two", b"another")]
     with service.store.begin() as session:
         for model in models:
             session.get_one(ModelRow, model).name = "net"
@@ -220,3 +220,18 @@ def test_what_may_be_chosen_is_told_apart(person: httpx.Client, service: Service
     assert rejected not in page
     chosen = person.get("/jobs/new", params={"model": rejected}).text
     assert re.search(rf'<option value="{rejected}" selected>[^<]*\(rejected\)', chosen)
+
+
+def test_a_file_that_was_sent_again_is_offered_once(person: httpx.Client, service: Service) -> None:
+    older, _, newest = [service.model() for _ in range(3)]
+    other = service.model(b"another" * 50)
+
+    def offered(path: str, **chosen: str) -> list[str]:
+        page = person.get(path, params=chosen).text
+        (one,) = re.findall(r'<select name="model".*?</select>', page, re.DOTALL)
+        return re.findall(r'<option value="(mdl_\w+)"', one)
+
+    for form in ("/jobs/new", "/searches/new"):
+        assert offered(form) == [other, newest]
+        assert offered(form, model=older) == [other, newest, older], "what was chosen is there"
+    assert len(offered("/jobs")) == 4, "each has jobs of its own"

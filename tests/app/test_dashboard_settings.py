@@ -46,8 +46,21 @@ def test_a_key_is_made_once_and_shown_to_both_clicks(
     headers = {"Authorization": f"Bearer {made.pop()}"}
     assert httpx.get(f"{service.url}/v1/models", headers=headers).status_code == 200
     assert httpx.post(f"{service.url}/v1/models", headers=headers).status_code == 403
-    del form["scopes"]
-    assert "Choose what the key may do" in read(person.post("/keys", data=form))
+
+
+def test_what_is_wrong_with_a_form_stands_beside_its_field(person: httpx.Client) -> None:
+    for path, typed, words in (
+        ("/keys", {"name": " ", "scopes": "read"}, "Say who is to use the key"),
+        ("/keys", {"name": "ci"}, "Choose what the key may do"),
+        ("/webhooks", {"url": "foo", "events": "job.failed"}, "must be an address"),
+        ("/webhooks", {"url": "https://example.com/hook"}, "Choose at least one event"),
+    ):
+        assert re.search(rf'action="{path}"[^>]* novalidate>', person.get(path).text), "no bubbles"
+        answer = send(person, path, **typed)
+        assert answer.status_code == 422
+        (wrong,) = re.findall(r'<p class="fault" role="alert"><bdi>(.*?)</bdi>', answer.text)
+        assert words in wrong
+        assert 'aria-invalid="true"' in answer.text
 
 
 def test_a_webhook_is_tested_renewed_and_told_again_once(

@@ -13,7 +13,7 @@ from app.web.api import artifacts, events
 from app.web.api import reports as api_reports
 from app.web.content import disposition
 from app.web.dashboard import beside, curves, page, running
-from app.web.dashboard.lists import Cursor, jobs_called, jobs_of, models_offered, results_of
+from app.web.dashboard.lists import Cursor, jobs_called, jobs_of, models_listed, results_of
 from app.web.dashboard.scatter import picture
 from app.web.dashboard.sending import Sent, change
 from app.web.dashboard.visitor import Looking, Visitor
@@ -48,7 +48,7 @@ def list_jobs(
         called=called,
         asked={"status": status, "model": model, "tag": tag},
         statuses=get_args(JobStatus),
-        models=models_offered(visitor, [model]),
+        models=models_listed(visitor, [model]),
     )
 
 

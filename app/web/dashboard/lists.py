@@ -42,15 +42,23 @@ def datasets_of(visitor: Visitor, cursor: str | None = None, limit: int = _ROWS)
 def models_offered(visitor: Visitor, chosen: Collection[str]) -> list[Model]:
     """Return the models that a form offers: the newest, and the chosen ones however old they are.
 
-    Rejected ones are of no use in a form; the chosen ones are there nevertheless.
+    Rejected ones are of no use in a form, nor is a file that was sent again as it was; the chosen
+    ones are there nevertheless.
     """
+    newest = models_of(visitor, limit=_OFFERED).items
+    return _offered(visitor, _once(newest, chosen), chosen, models.show)
+
+
+def models_listed(visitor: Visitor, chosen: Collection[str]) -> list[Model]:
+    """Return what ``models_offered`` does, and files that were sent again: each has its jobs."""
     return _offered(visitor, models_of(visitor, limit=_OFFERED).items, chosen, models.show)
 
 
 def datasets_offered(visitor: Visitor, chosen: Collection[str]) -> list[Dataset]:
     """Return the datasets that a form offers, as ``models_offered`` does."""
     named = [each for each in chosen if each != GENERATED]
-    return _offered(visitor, datasets_of(visitor, limit=_OFFERED).items, named, datasets.show)
+    newest = datasets_of(visitor, limit=_OFFERED).items
+    return _offered(visitor, _once(newest, named), named, datasets.show)
 
 
 def filename(uploads: Sequence[Model] | Sequence[Dataset], chosen: str) -> str | None:
@@ -106,6 +114,17 @@ def walk(cursor: str | None, limit: int) -> Walk:
         Invalid: The cursor was not made here.
     """
     return Walk(limit=limit, after=None if cursor is None else decode(cursor))
+
+
+def _once(newest: Iterable[Upload], chosen: Collection[str]) -> list[Upload]:
+    """Return uploads without those that differ from a newer one in nothing but their time."""
+    seen, kept = set[str](), []
+    for each in newest:
+        known = each.model_dump_json(exclude={"id", "created_at"})
+        if each.id in chosen or known not in seen:
+            kept.append(each)
+        seen.add(known)
+    return kept
 
 
 def _offered(

@@ -1,5 +1,6 @@
 """``/keys``, ``/usage``: who may call, and how much was used."""
 
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from secrets import token_bytes
 
@@ -26,11 +27,16 @@ def create_key(visitor: Looking, form: Form, once: Sent) -> Response:
 
     Only its hash is stored, so a form that is sent twice makes the same key again.
     """
-    name = str(form.get("name", "")).strip()[:200] or "unnamed"
+    name = str(form.get("name", "")).strip()[:200]
     wanted = [scope for scope in keys.SCOPES if scope in form.getlist("scopes")]
     scopes = tuple(scope for scope in wanted if scope in visitor.scopes)
+    faults = {}
+    if not name:
+        faults["#/name"] = "Say who is to use the key: it is known by that name here."
     if not scopes:
-        return _keys(visitor, name=name, fault="Choose what the key may do: read, write or both.")
+        faults["#/scopes"] = "Choose what the key may do: read, write or both."
+    if faults:
+        return _keys(visitor, name=name, scopes=scopes, faults=faults)
     secret = secret_of(form) or token_bytes(32)
 
     def create(session: Session) -> Made:
@@ -64,11 +70,21 @@ def show_usage(visitor: Looking) -> Response:
 
 
 def _keys(
-    visitor: Visitor, made: str | None = None, name: str = "", fault: str | None = None
+    visitor: Visitor,
+    made: str | None = None,
+    name: str = "",
+    scopes: Collection[str] = keys.SCOPES,
+    faults: Mapping[str, str] | None = None,
 ) -> Response:
     with visitor.call.transaction() as session:
         rows = keys.listed(session, visitor.tenant)
-    status = 422 if fault else 200
     return page.show(
-        "keys.html", visitor, status=status, keys=rows, made=made, name=name, fault=fault
+        "keys.html",
+        visitor,
+        status=422 if faults else 200,
+        keys=rows,
+        made=made,
+        name=name,
+        scopes=scopes,
+        faults=faults or {},
     )
