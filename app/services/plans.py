@@ -10,6 +10,7 @@ from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest
 from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal, Remark
 from app.domain.problems import FieldError
 from app.domain.steps import Outlook, forecasts
+from app.domain.wording import minutes
 from app.services import format_warnings, refusals
 from app.services.doubts import doubts, unheard
 from app.services.inputs import Inputs
@@ -86,7 +87,7 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
     if inputs.target_fault is None and request.requires.lacking(inputs.workers):
         yield (
             f"No worker of this deployment has {request.requires.words}: the job waits for one, for"
-            f" {request.limits.pending_minutes:g} minutes at most."
+            f" {minutes(request.limits.pending_minutes)} at most."
         )
     if request.require.max_quality_drop is not None and judged is None:
         samples = "random inputs" if request.data is None else "generated samples"

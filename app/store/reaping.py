@@ -12,6 +12,7 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, Double, Select, cast, func, select
 from sqlalchemy.orm import Session
 
+from app.domain import wording
 from app.domain.problems import EngineCrashed, FetchFailed, NotInspected, PendingLimit
 from app.domain.request_parts import Requires
 from app.store import fetches, inspections, leases, transitions, workers
@@ -104,7 +105,7 @@ def fail_overdue(session: Session, longest_minutes: float = math.inf) -> None:
     for job in session.scalars(_locked(JobRow, overdue)):
         limit = job.request["limits"]["pending_minutes"]
         problem = PendingLimit(
-            f"The job waited longer than its limit of {limit:g} minutes for a worker"
+            f"The job waited longer than its limit of {wording.minutes(limit)} for a worker"
             f"{_that_has(job)}; raise limits.pending_minutes, or retry when the queue is shorter."
         )
         transitions.finish(session, job, "failed", problem)
@@ -124,8 +125,8 @@ def reject_overdue(session: Session, minutes: float, longest_minutes: float = ma
         overdue = waits & is_old & table.id.not_in(being_fetched)
         for row in session.scalars(_locked(table, overdue)):
             problem = NotInspected(
-                f"No worker inspected the upload within {minutes:g} minutes: {_who_lacks(session)}."
-                " Tell whoever runs the service, and send the file again."
+                f"No worker inspected the upload within {wording.minutes(minutes)}:"
+                f" {_who_lacks(session)}. Tell whoever runs the service, and send the file again."
             )
             fetches.forget(session, row.id)
             inspections.reject_row(session, row, problem)

@@ -13,13 +13,18 @@ from pydantic import BaseModel
 from planish._requests import is_address
 from planish.cli.consoles import console
 from planish.cli.listing import print_fields, print_rows
+from planish.cli.options import service_url
 from planish.client import Client
 from planish.credentials import url_or_default
 from planish.types import Dataset, Model
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", help="Of the service. Default: PLANISH_URL, else the last login's."),
+    typer.Option(
+        "--url",
+        callback=service_url,
+        help="Of the service. Default: PLANISH_URL, else the last login's.",
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output; messages go to the other.")

@@ -59,12 +59,17 @@ def _say_version(asked: bool) -> None:
 
 @cli.callback()
 def _options(
+    context: typer.Context,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version."),
     ] = False,
+    url: Annotated[
+        str | None, typer.Option(help="Of the service, for all commands that ask one.")
+    ] = None,
 ) -> None:
     """Neural-network compression as a service: any model, any method, one honest report."""
+    context.obj = url
 
 
 cli.command()(compress.compress)

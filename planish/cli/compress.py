@@ -12,7 +12,7 @@ from planish._requests import JobOptions, job_body
 from planish.cli.asking import AsJson, print_json, tell
 from planish.cli.consoles import console, nearness
 from planish.cli.deployment import Stop
-from planish.cli.options import drop, file_place, place, samples
+from planish.cli.options import drop, file_place, place, samples, service_url
 from planish.cli.own_service import service
 from planish.client import Client
 from planish.compressing import DEFAULT_STEPS, GENERATED, Compressed
@@ -74,8 +74,9 @@ def compress(
     url: Annotated[
         str | None,
         typer.Option(
+            callback=service_url,
             help="Of the service. Default: PLANISH_URL, else the last login's, else one"
-            " that is started here and stopped again."
+            " that is started here and stopped again.",
         ),
     ] = None,
     as_json: AsJson = False,

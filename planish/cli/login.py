@@ -9,12 +9,16 @@ import typer
 from planish import credentials
 from planish._sync.http import Transport
 from planish.cli.asking import tell
+from planish.cli.options import service_url
 from planish.errors import Unauthenticated
 
 
 def login(
     url: Annotated[
-        str | None, typer.Argument(help="Of the service. Default: PLANISH_URL, else this machine.")
+        str | None,
+        typer.Argument(
+            callback=service_url, help="Of the service. Default: PLANISH_URL, else this machine."
+        ),
     ] = None,
     key: Annotated[
         str | None,

@@ -6,6 +6,11 @@ from pathlib import Path
 import typer
 
 
+def service_url(context: typer.Context, url: str | None) -> str | None:
+    """Return the URL of the service that is named with a command, or before it."""
+    return url or context.obj
+
+
 def share(text: str) -> float:
     """Return a share that was typed as ``0.05`` or ``5%``.
 

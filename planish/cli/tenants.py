@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planish.cli.asking import AsJson
 from planish.cli.deployment import (
     DEFAULT_DATA,
     Data,
@@ -13,6 +14,8 @@ from planish.cli.deployment import (
     storage_url,
 )
 from planish.cli.listing import print_rows
+from planish.cli.usage import Day, print_days
+from planish.types import UsageDay
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
 cli = typer.Typer(help="List tenants, show their usage, delete one.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The tenant, as `planish tenants list` has it.")]
-Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A day, in UTC.")]
 
 
 @cli.command("list")
@@ -40,8 +42,17 @@ def show(data: Data = DEFAULT_DATA) -> None:
 
 
 @cli.command()
-def usage(tenant: Name, first: Day = None, last: Day = None, data: Data = DEFAULT_DATA) -> None:
-    """Show what a tenant used, day by day; the last 30 days by default."""
+def usage(
+    tenant: Name,
+    first: Day = None,
+    last: Day = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a tenant used, day by day; the last 30 days by default.
+
+    Days without anything are in --json alone.
+    """
     from app.domain.problems import Invalid
     from app.services import usage as services
     from app.store.session import transaction
@@ -56,12 +67,7 @@ def usage(tenant: Name, first: Day = None, last: Day = None, data: Data = DEFAUL
                 f"--first has to be at most {services.MOST_DAYS - 1} days before --last, which is"
                 " today without it, and not after it"
             ) from None
-    rows = [
-        (each.day, each.jobs, each.cpu_seconds, each.gpu_seconds, each.stored_bytes)
-        for each in days
-    ]
-    headings = ["day", "jobs", "CPU seconds", "GPU seconds", "bytes stored"]
-    print_rows(headings, [(row, "") for row in rows])
+    print_days([UsageDay.model_validate(day.model_dump()) for day in days], as_json=as_json)
 
 
 @cli.command()

@@ -1,5 +1,6 @@
 """``planish usage``: what was used, day by day."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -23,6 +24,11 @@ def usage(first: Day = None, last: Day = None, url: Url = None, as_json: AsJson 
     """Show what was used, day by day; days without anything are in --json alone."""
     with asking(url) as client:
         days = client.usage(first and first.date(), last and last.date())
+    print_days(days, as_json=as_json)
+
+
+def print_days(days: Sequence[UsageDay], *, as_json: bool) -> None:
+    """Print what was used; for people, the days on which something was."""
     if not as_json:
         days = [
             day for day in days if any(of(day) for name, of in _COLUMNS.items() if name != "day")

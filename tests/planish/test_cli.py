@@ -122,6 +122,16 @@ def test_a_list_is_read_in_a_window_of_eighty_columns(
         assert words in printed
 
 
+def test_a_service_is_named_before_a_command_or_with_it(run: Run) -> None:
+    with scripted([NO_ITEMS, NO_ITEMS, NO_ITEMS, NO_ITEMS]) as service:
+        assert run("--url", service.url, "models", "list") == 0
+        assert run("--url", "http://127.0.0.1:1", "jobs", "list", "--url", service.url) == 0
+        assert run("--url", service.url, "login") == 0
+        assert run("usage") == 0, "the login's"
+    paths = [urlsplit(request.path).path for request in service.requests]
+    assert paths == ["/v1/models", "/v1/jobs", "/v1/models", "/v1/usage"]
+
+
 @pytest.mark.parametrize(
     ("answers", "arguments", "code", "says"),
     [

@@ -1,5 +1,6 @@
 """``planish serve``, as a person runs it: started, used, stopped, killed."""
 
+import json
 import os
 import signal
 import socket
@@ -125,7 +126,8 @@ def test_bound_to_the_network_it_asks_for_keys_whose_tenants_can_be_looked_after
             assert "planish tenants list" in unknown.stderr
         assert "default" in planish("tenants", "list", "--data", data).stdout
         usage = ("tenants", "usage", "default", "--data", data)
-        assert len(planish(*usage).stdout.splitlines()) == 1 + 30
+        assert planish(*usage).stdout == "", "nothing was used"
+        assert len(json.loads(planish(*usage, "--json").stdout)) == 30
         wrong = planish(*usage, "--first", "2026-01-02", "--last", "2026-01-01")
         assert "--first" in wrong.stderr
         assert planish("keys", "revoke", key_id, "--data", data).returncode == 0

@@ -5,8 +5,9 @@ from sqlalchemy.orm import Session
 from app.domain import job_names
 from app.domain.problems import EngineCrashed, Problem, ProblemDetails, RunningLimit
 from app.domain.searches import SearchState, front
+from app.domain.wording import minutes
 from app.store import searches, transitions
-from workers.search.progress import count_usage, minutes, state_of
+from workers.search.progress import count_usage, state_of
 from workers.search.reading import Search
 
 
@@ -65,7 +66,9 @@ def _ended(search: Search) -> str:
     match _state(search).ended_by:
         case "minutes":
             were = "was" if search.minutes == 1 else "were"
-            return f" Its {minutes(search)} {were} over before all {budget.trials} were made."
+            return (
+                f" Its {minutes(search.minutes)} {were} over before all {budget.trials} were made."
+            )
         case "exhausted":
             return f" There was nothing else to try, though it might have made {budget.trials}."
     return ""
@@ -99,8 +102,8 @@ def _nothing_measured(search: Search) -> Problem | ProblemDetails:
         return ProblemDetails.model_validate(problems[-1])
     if search.trials:
         return RunningLimit(
-            f"No trial ended within {minutes(search)}: allow more minutes. The log of the search"
-            " says what they went to."
+            f"No trial ended within {minutes(search.minutes)}: allow more minutes. The log of the"
+            " search says what they went to."
         )
     return EngineCrashed("No trial was made.")
 

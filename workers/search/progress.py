@@ -6,6 +6,7 @@ from statistics import mean
 from sqlalchemy.orm import Session
 
 from app.domain.searches import SearchState, TrialCounts
+from app.domain.wording import minutes
 from app.store import events, leases
 from workers.search.reading import Search
 
@@ -28,11 +29,6 @@ def state_of(search: Search) -> SearchState:
     return state.model_copy(update={"trials": counts})
 
 
-def minutes(search: Search) -> str:
-    """Return how long the search may go on, in words."""
-    return f"{search.minutes:g} minute{'' if search.minutes == 1 else 's'}"
-
-
 def show(session: Session, search: Search, seconds_left: float) -> None:
     """Say how far the search is; progress never falls."""
     row = search.row
@@ -43,7 +39,7 @@ def show(session: Session, search: Search, seconds_left: float) -> None:
     share = max(state.trials.done / state.trials.budget, 1 - seconds_left / total)
     progress = max(row.progress, min(share, 0.99))
     number = min(state.trials.done + 1, state.trials.budget)
-    stage = f"trial {number} of {state.trials.budget}, within {minutes(search)}"
+    stage = f"trial {number} of {state.trials.budget}, within {minutes(search.minutes)}"
     row.eta_seconds = _eta(search, leases.now(session), seconds_left)
     if progress - row.progress >= _PROGRESS_STEP or (
         row.status == "running" and stage != row.stage
