@@ -1,4 +1,4 @@
-"""A bar that shows how far a job is."""
+"""What a person sees who waits: how far a job is, or what is being done."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,6 +7,21 @@ from contextlib import contextmanager
 from planish.types import Event
 
 Show = Callable[[Event], None]
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str], None]]:
+    """Show what is being done while the block runs, where standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("")
+        yield lambda stage: progress.update(task, description=stage, refresh=True)
 
 
 @contextmanager

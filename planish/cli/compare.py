@@ -12,6 +12,7 @@ from planish.cli.consoles import console, nearness
 from planish.cli.deployment import Stop
 from planish.cli.ending import at_once
 from planish.cli.options import drop, share
+from planish.progress import stages
 
 if TYPE_CHECKING:
     from workers.compression.comparing import Compared
@@ -58,8 +59,8 @@ def compare(
     except ModuleNotFoundError as error:
         raise Stop(f"{error}. To compare files: pip install 'planish[worker]'") from None
     try:
-        with tempfile.TemporaryDirectory(prefix="planish-") as workspace:
-            found = run(first.resolve(), second.resolve(), data, Path(workspace))
+        with tempfile.TemporaryDirectory(prefix="planish-") as workspace, stages() as show:
+            found = run(first.resolve(), second.resolve(), data, Path(workspace), show)
     except Problem as problem:
         raise Stop(problem.detail) from None
     if as_json:

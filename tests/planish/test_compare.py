@@ -27,14 +27,22 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_two_files_are_compared_by_turns(
-    run: Run, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     data = tmp_path / "data.npz"
     draw = np.random.default_rng(0)
     np.savez(data, allow_pickle=False, image=draw.standard_normal((8, 1, 24, 40), np.float32))
     bounds = ("--max-drop", "0", "--max-slowdown", "9")
     assert run("compare", pictures, pictures, "--data", data, *bounds) == 0
-    table = capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "measuring size and latency" in shown.err, "who waits sees what for"
+    table = shown.out
     assert table.count(f"{pictures.stat().st_size:,}") == 2
     assert "MACs, one sample of height = 24, width = 40" in table
     assert re.search("(kept|same answers).*100.0 %", table)

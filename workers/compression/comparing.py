@@ -1,6 +1,6 @@
 """Compares two files: size, latency in turn, and how near their outputs are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,7 +52,13 @@ class Compared(Frozen):
         return faults
 
 
-def compare(first: Path, second: Path, data: Path | None, workspace: Path) -> Compared:
+def compare(
+    first: Path,
+    second: Path,
+    data: Path | None,
+    workspace: Path,
+    on_stage: Callable[[str], None] = lambda _stage: None,
+) -> Compared:
     """Measure two files as a job measures its result, in this process, without confinement.
 
     Args:
@@ -60,16 +66,18 @@ def compare(first: Path, second: Path, data: Path | None, workspace: Path) -> Co
         second: a file with the same inputs and outputs.
         data: a dataset for them, used as a whole; None draws seeded random inputs.
         workspace: an empty directory.
+        on_stage: called with what is being done, now and then.
 
     Raises:
         InvalidModel: one of them is no ONNX file, or their inputs or outputs differ.
         InvalidDataset, DatasetMismatch: the data is broken, or does not fit.
     """
+    on_stage("reading the files")
     graphs = [_inspected(file, workspace / name) for file, name in ((first, "1"), (second, "2"))]
     _require_same_interface(*graphs)
     with _told_of(data):
         evaluation_set = inputs.evaluation_set_of(graphs[0], data, workspace)
-    events = Events(workspace / "events.jsonl")
+    events = Events(workspace / "events.jsonl", on_stage=on_stage)
     measured = evaluation.evaluate(graphs[0], graphs[1:], evaluation_set, Evaluate(), events, None)
     before, after = (
         figures.model_copy(update={"size_bytes": file.stat().st_size})

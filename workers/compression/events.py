@@ -19,6 +19,7 @@ class Events:
     Args:
         path: ``events.jsonl``; lines are appended.
         echo: print progress and log lines on stderr too, for a person who watches.
+        on_stage: called with the stage, whenever progress is told.
         clock: seconds that only grow.
 
     Attributes:
@@ -28,10 +29,16 @@ class Events:
     stage: str
 
     def __init__(
-        self, path: Path, *, echo: bool = False, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        *,
+        echo: bool = False,
+        on_stage: Callable[[str], None] = lambda _stage: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._echo = echo
+        self._on_stage = on_stage
         self._clock = clock
         self.stage = "starting"
         self._last_report = clock()
@@ -103,6 +110,7 @@ class Events:
         eta = None if left is None else round(left, 1)
         self._write(Progress(progress=round(reached, 4), stage=stage, eta_seconds=eta))
         self._print(f"{reached:5.0%}  {stage}")
+        self._on_stage(stage)
 
     def _write(self, event: EngineEvent) -> None:
         with self._path.open("a", encoding="utf-8") as file:
