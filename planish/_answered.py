@@ -132,6 +132,7 @@ class Fidelity(Answer):
     worst: Worst | None = None
     commonest: float | None = None
     bounded: str = "agreement"
+    samples: int | None = None
 
 
 class Measures(Answer):

@@ -1,5 +1,7 @@
 """Latencies: how times of two files are compared, and what a run reads that is timed."""
 
+from collections.abc import Callable
+
 from app.domain.frozen import Frozen
 
 
@@ -48,6 +50,20 @@ class Comparison(Frozen):
             return None
         return f"{low:.2f} to {high:.2f}"
 
+    def likely(self, say: Callable[[float], str]) -> str:
+        """Return the compressed one's time in words, which do not contradict the interval.
+
+        Of a busy machine the two medians may be of different moments: then it is told between what
+        the time lies, beside the original's median.
+
+        Args:
+            say: milliseconds in words.
+        """
+        low, high = self.speedup_low, self.speedup_high
+        if self.certain or self.interval is None or not low or not high:
+            return say(self.compressed.median)
+        return " to ".join(say(self.original.median / each) for each in (high, low))
+
 
 class Credited(Comparison):
     """A comparison that says how much of the speed is no work of the steps."""
@@ -74,6 +90,12 @@ class Latency(Credited):
 
     one_thread: Credited | None = None
     """Null where one thread serves, or where it would have taken too long."""
+
+    @property
+    def told(self) -> Credited:
+        """The comparison to go by: with one thread where only that one is certain."""
+        alone = self.one_thread
+        return alone if alone and alone.certain and not self.certain else self
 
 
 class RunInput(Frozen):

@@ -2,6 +2,9 @@
 
 from math import isfinite
 
+_ENOUGH = 30
+"""Of fewer samples, each one moves a share by more than 3 %."""
+
 
 def percent(share: float, digits: int = 0) -> str:
     """Return a share in percent; 1 is all."""
@@ -19,6 +22,13 @@ def percent_kept(share: float, digits: int = 1) -> str:
         return "nothing"
     enough = (n for n in range(digits, 7) if share == 1 or round(100 * share, n) < 100)
     return f"{100 * share:.{next(enough, 7)}f} %"
+
+
+def few(samples: int | None) -> str:
+    """Return how many samples a share is of, where they are so few that it says little."""
+    if samples is None or samples >= _ENOUGH:
+        return ""
+    return "1 sample only" if samples == 1 else f"{samples} samples only"
 
 
 def share(text: str) -> float:

@@ -4,6 +4,7 @@ Sizes are bytes, latencies milliseconds, durations seconds. A figure that was no
 explicit null, never a forgotten zero.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -69,6 +70,8 @@ class Fidelity(Frozen):
     bounded: Literal["agreement", "explained"] = "agreement"
     """The one that ``max_quality_drop`` bounds where there are no targets: ``agreement`` of class
     scores and labels, unless the original gives nearly always the same; else ``explained``."""
+    samples: int | None = None
+    """How many were compared; null in reports that are older than the figure."""
 
     @property
     def counts_answers(self) -> bool:
@@ -234,6 +237,9 @@ class StepReport(Frozen):
     """The graphs that the step chose from."""
     prices: list[LayerPrice] = Field(default=[])
     """Of the layers among which the step had to choose, in the graph's order."""
+    own_bound: float | None = None
+    """The largest drop in quality that the step aimed at, on training samples, as the job bounds
+    none; null where it aimed at none of its own, and in reports that are older than the figure."""
 
 
 class Generated(Frozen):
@@ -347,6 +353,16 @@ class Delivered(ArtifactFigures):
     format: OutputFormat
     filename: str
     size_bytes: int
+
+
+def missed_bound(before: Measures, after: Measures, steps: Sequence[StepReport]) -> float | None:
+    """Return the bound that all steps set themselves, where the result misses it; else None."""
+    bounds = [step.own_bound for step in steps if step.changed]
+    known = [bound for bound in bounds if bound is not None]
+    if not known or len(known) < len(bounds):
+        return None
+    lost = quality_drop(before.quality, after.quality, after.fidelity)
+    return sum(known) if lost > sum(known) + 1e-12 else None
 
 
 class JobReport(Report):

@@ -7,8 +7,17 @@ from typing import Literal, assert_never
 from app.domain import metrics
 from app.domain.latencies import Latency, same_speed
 from app.domain.models import said_sizes
-from app.domain.percentages import percent_kept
-from app.domain.reports import DropInterval, Evaluation, Fidelity, Measures, Quality, ruined
+from app.domain.percentages import few, percent_kept
+from app.domain.reports import (
+    DropInterval,
+    Evaluation,
+    Fidelity,
+    Measures,
+    Quality,
+    Report,
+    missed_bound,
+    ruined,
+)
 from app.web.figures import Number, scaled
 
 Tone = Literal["good", "bad", "warn", ""]
@@ -44,12 +53,18 @@ def headline(rows: Iterable[Figure], after: Measures) -> list[Figure]:
     return [figure for figure in rows if figure.name in first]
 
 
-def tone(status: str, rows: Iterable[Figure]) -> Tone:
-    """Return the colour of a verdict: a success may be unlike the original, larger, or slower."""
+def tone(status: str, rows: Iterable[Figure], report: Report | None) -> Tone:
+    """Return the colour of a verdict: a success may be unlike the original, larger, or slower.
+
+    It may also have lost more than its steps meant to.
+    """
     bad = {row.name for row in rows if row.tone == "bad"}
     if status != "succeeded" or not bad.isdisjoint({"Quality", *KEPT.values()}):
         return "bad"
-    return "good" if bad.isdisjoint({"Size", LATENCY}) else "warn"
+    if not bad.isdisjoint({"Size", LATENCY}):
+        return "warn"
+    missed = report and missed_bound(report.baseline, report.compressed, report.step_reports)
+    return "good" if missed is None else "warn"
 
 
 def figures(
@@ -75,7 +90,8 @@ def _figures(before: Measures, after: Measures, evaluation: Evaluation | None) -
     yield _amount("Size", "of the file", before.size_bytes, after.size_bytes, "B", "smaller/larger")
     of_sizes = _of_sizes(evaluation)
     if (time := time_of(before, after, latency)) is not None:
-        yield replace(time, note=f"{time.note}{of_sizes}{_by_tidying(latency)}")
+        note = f"{time.note}{of_sizes}{_threads(evaluation)}{_by_tidying(latency)}"
+        yield replace(time, note=note)
     yield from _quality(before, after, drop)
     yield _amount("Parameters", "", before.parameters, after.parameters, "", "fewer/more")
     yield _amount(
@@ -103,9 +119,19 @@ def _of_sizes(evaluation: Evaluation | None) -> str:
     return f" with {said_sizes(evaluation.sample_sizes, inputs)}"
 
 
+def _threads(evaluation: Evaluation | None) -> str:
+    """Say how many threads computed in the runs whose times are told."""
+    if evaluation is None or evaluation.latency is None:
+        return ""
+    if evaluation.latency.told is not evaluation.latency:
+        return f", with one thread: the machine was too busy to tell with {evaluation.threads}"
+    threads = "one thread" if evaluation.threads == 1 else f"{evaluation.threads} threads"
+    return f", with {threads}"
+
+
 def _by_tidying(latency: Latency | None) -> str:
     """Say how much of the speed comes without any change of the weights."""
-    alone = latency.by_tidying if latency else None
+    alone = latency.told.by_tidying if latency else None
     if alone is None:
         return ""
     return f"; tidying the graph alone, without any change of weights, makes it {alone:.2f}× faster"
@@ -115,13 +141,12 @@ def time_of(before: Measures, after: Measures, latency: Latency | None) -> Figur
     """Return the row of the times of two graphs; None where they were not timed."""
     if not before.latency_ms or not after.latency_ms:
         return None
-    return Figure(
-        LATENCY,
-        "of one sample",
-        milliseconds(before.latency_ms),
-        milliseconds(after.latency_ms),
-        *_speed(before.latency_ms, after.latency_ms, latency),
-    )
+    was, now = milliseconds(before.latency_ms), milliseconds(after.latency_ms)
+    if latency is not None and not latency.certain:
+        was = milliseconds(latency.told.original.median)
+        now = Number(latency.told.likely(lambda value: milliseconds(value).text))
+    speed = _speed(before.latency_ms, after.latency_ms, latency)
+    return Figure(LATENCY, "of one sample", was, now, *speed)
 
 
 def _quality(before: Measures, after: Measures, drop: DropInterval | None) -> Iterator[Figure]:
@@ -162,8 +187,10 @@ def _same(fidelity: Fidelity, *, is_ruined: bool) -> Figure:
 
 
 def _of_answers(fidelity: Fidelity) -> str:
-    """Say what is counted, and how many are equal by chance."""
+    """Say what is counted, of how few samples, and how many are equal by chance."""
     note, commonest = "as the original gives", fidelity.commonest
+    if of := few(fidelity.samples):
+        note = f"{note}, of {of}"
     if commonest is None:
         return note
     if commonest == 1:
@@ -180,7 +207,10 @@ def _explained(fidelity: Fidelity, *, is_ruined: bool) -> Iterator[Figure]:
     """
     if fidelity.explained is None:
         return
-    note, worst = "of the original's outputs; 100 % is equal", fidelity.worst
+    note, worst = "of the original's outputs", fidelity.worst
+    if of := few(fidelity.samples):
+        note = f"{note}, of {of}"
+    note = f"{note}; 100 % is equal"
     if fidelity.counts_answers:
         note = f"{note}, the scores of unlikely classes included"
     if worst is not None:
@@ -285,20 +315,22 @@ def _speed(
     before: float, after: float, latency: Latency | None
 ) -> tuple[str, Tone, float | None, str]:
     """Say how many times faster a model is, and between what; or that it is not certain."""
-    speedup = before / after if latency is None else latency.speedup
+    told = latency and latency.told
+    speedup = before / after if told is None else told.speedup
     words, tone, share = change(speedup, 1.0, "faster/slower")
     if same_speed(speedup):
         words, tone = SAME_SPEED, ""
-    if latency is None:
+    if told is None:
         return words, tone, share, ""
-    if not latency.certain:
-        interval = latency.interval
+    if not told.certain:
+        interval = told.interval
         between = f": {interval} times as fast" if interval else ""
         return "not certain", "warn", share, f"the machine was busy{between}"
-    if latency.speedup_low is None or latency.speedup_high is None:
-        return words, tone, share, ""
-    low, high = latency.speedup_low, latency.speedup_high
-    if tone == "bad":
-        low, high = 1 / high, 1 / low
-    exact = f"{low:.2f}" == f"{high:.2f}"
-    return words, tone, share, "" if exact else f"between {low:.2f} and {high:.2f}"
+    low, high = told.speedup_low, told.speedup_high
+    said = [] if told is latency else ["with one thread"]
+    if low is not None and high is not None:
+        if tone == "bad":
+            low, high = 1 / high, 1 / low
+        if f"{low:.2f}" != f"{high:.2f}":
+            said.insert(0, f"between {low:.2f} and {high:.2f}")
+    return words, tone, share, ", ".join(said)

@@ -54,7 +54,7 @@ def render(report: JobReport) -> str:
     return pages.render(
         "report.html",
         report=report,
-        tone=tone(report.status, rows),
+        tone=tone(report.status, rows, report),
         figures=rows,
         headline=headline(rows, report.compressed),
         steps=[_step(step, report.evaluation.latency) for step in report.step_reports],

@@ -84,8 +84,13 @@ def _table(found: "Compared", first: Path, second: Path) -> Table:
         ("bytes", "size_bytes"), ("parameters", "parameters"), (f"MACs, {one_sample}", "macs")
     ):  # fmt: skip
         table.add_row(name, *(f"{getattr(of, field):,}" for of in (found.first, found.second)))
-    latencies = (found.first.latency_ms, found.second.latency_ms)
-    table.add_row(f"ms, {one_sample}", *("" if ms is None else f"{ms:.3g}" for ms in latencies))
+    if (latency := found.evaluation.latency) is not None:
+        told = latency.told
+        threads = found.evaluation.threads if told is latency else 1
+        times = (f"{told.original.median:.3g}", told.likely("{:.3g}".format))
+        busy = "" if told.certain else " (the machine was busy)"
+        with_ = f"{threads} thread{'' if threads == 1 else 's'}"
+        table.add_row(f"ms, {one_sample}, {with_}{busy}", *times)
     if found.first.quality and found.second.quality:
         quality = (found.first.quality.value, found.second.quality.value)
         table.add_row(str(found.second.quality.metric), *(f"{value:.4g}" for value in quality))

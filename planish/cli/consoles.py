@@ -32,14 +32,19 @@ class Fidelity(Protocol):
         """The share of the original's variance that is kept."""
 
     @property
+    def samples(self) -> int | None:
+        """Of how many samples."""
+
+    @property
     def bounded(self) -> str:
         """Which of them counts."""
 
 
 def nearness(fidelity: Fidelity) -> tuple[str, str, str]:
     """Return the row of a table that says how near a model is to the first one: what counts."""
-    from app.domain.percentages import percent_kept
+    from app.domain.percentages import few, percent_kept
 
+    of = f", {said}" if (said := few(fidelity.samples)) else ""
     if fidelity.bounded == "agreement" or fidelity.explained is None:
-        return "same answers as the first", "", percent_kept(fidelity.agreement)
-    return "variance of the first that is kept", "", percent_kept(fidelity.explained)
+        return f"same answers as the first{of}", "", percent_kept(fidelity.agreement)
+    return f"variance of the first that is kept{of}", "", percent_kept(fidelity.explained)

@@ -27,7 +27,7 @@ _CUT_OFF = {"failed", "cancelled"}
 
 _COLUMNS: Columns[types.Job] = {
     "id": lambda job: job.id,
-    "status": lambda job: job.status,
+    "status": lambda job: "ruined" if job.ruined and job.status == "succeeded" else job.status,
     "progress": lambda job: None if job.status in _CUT_OFF else f"{job.progress:.0%}",
     "made": lambda job: f"{job.created_at:%Y-%m-%d %H:%M}",
 }

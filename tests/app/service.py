@@ -50,6 +50,7 @@ FIDELITY: dict[str, Any] = {
     "worst": {"output": "<b>y</b>", "channel": 3, "explained": -0.5},
     "commonest": 0.4,
     "bounded": "agreement",
+    "samples": 200,
 }
 STEP_REPORT: dict[str, Any] = {
     "index": 0,

@@ -78,13 +78,37 @@ def test_a_time_that_is_not_certain_is_said_to_be_so(
     assert "not certain (the machine was busy: 2.95 to 3.05 times as fast)" in read(page)
 
 
+def test_times_of_a_busy_moment_do_not_contradict_the_ratio(
+    person: httpx.Client, service: Service
+) -> None:
+    """Medians of 60 and 20 ms beside a ratio of 1.38 to 1.79 would be two answers."""
+    spread = {"median": 60.0, "p10": 50.0, "p90": 90.0, "runs": 8}
+    busy = {
+        "original": spread, "compressed": {**spread, "median": 20.0}, "speedup": 1.5,
+        "speedup_low": 1.38, "speedup_high": 1.79, "certain": False,
+    }  # fmt: skip
+    job = _ended(service, service.model(), 60.0, **busy, one_thread=None)
+    page = read(_compared(person, job))
+    assert "60.00 ms → 33.52 ms to 43.48 ms" in page
+    alone = {
+        "original": {**spread, "median": 90.0}, "compressed": {**spread, "median": 69.0},
+        "speedup": 1.3, "speedup_low": 1.28, "speedup_high": 1.32, "certain": True,
+    }  # fmt: skip
+    job = _ended(service, service.model(), 60.0, **busy, one_thread=alone)
+    page = read(_compared(person, job))
+    assert "1.30× faster between 1.28 and 1.32, with one thread 90.00 ms → 69.00 ms" in page
+    report = read(person.get(f"/jobs/{job}/report"))
+    assert "with one thread: the machine was too busy to tell with" in report
+    assert "20.00 ms" not in report
+
+
 def test_what_was_not_timed_is_not_drawn_as_the_fastest(
     person: httpx.Client, service: Service
 ) -> None:
     model = service.model()
     page = _compared(person, _ended(service, model, None), _ended(service, model, 1.5))
     assert len(_heights(page)) == 1
-    assert "not timed" in read(page)
+    assert "1 has no dot in the upper part: not timed." in read(page)
 
 
 def test_an_earlier_report_without_an_interval_is_compared_by_its_two_times(
@@ -117,6 +141,7 @@ def test_lost_quality_has_an_axis_where_results_are_judged_alike(
         assert "top1 lost, up to 2 points" in read(page)
         assert len(_heights(page)) == 4
         assert len(_heights(page, "top1")) == 3, "what was judged otherwise has no place there"
+        assert re.search(r"\d has no dot in the lower part: judged by another figure\.", read(page))
         link = re.search(r'href="(/jobs/compare[^"]+)"', page.text)
         assert link is not None
         assert read(person.get(unescape(link[1]))).count("Quantization") >= 4

@@ -3,6 +3,7 @@
 import json
 import re
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -271,6 +272,18 @@ def test_scores_of_unlikely_classes_are_no_bad_news_where_answers_vary(
     assert 'class="verdict good"' in shown
 
 
+@pytest.mark.parametrize(("agreement", "tone"), [(0.995, "good"), (0.833, "warn")])
+def test_more_than_a_step_meant_to_lose_is_no_good_news(
+    service: Service, job: str, agreement: float, tone: str
+) -> None:
+    fidelity = {**FIDELITY, "agreement": agreement, "samples": 6}
+    after = {**STEP_REPORT["after"], "quality": None, "fidelity": fidelity}
+    reported(service, job, {**STEP_REPORT, "own_bound": 0.01}, compressed=after)
+    shown = page(service, job)
+    assert f'class="verdict {tone}"' in shown
+    assert "as the original gives, of 6 samples only" in Parsed(shown).text("main")
+
+
 def test_notes_of_steps_stand_apart_from_the_verdict(service: Service, job: str) -> None:
     reported(service, job, STEP_REPORT, verdict="It is small.\nStep 1 (prune): it cut little.")
     shown = page(service, job)
@@ -308,7 +321,10 @@ def test_a_report_from_before_the_figure_is_still_read(service: Service, job: st
     old = {"sqnr_db": 31.0, "agreement": 0.98}
     reported(service, job, STEP_REPORT, compressed={**MEASURES, "fidelity": old})
     found = service.http.get(path(job)).json()["compressed"]["fidelity"]
-    added = {"explained": None, "worst": None, "commonest": None, "bounded": "agreement"}
+    added: dict[str, Any] = {
+        "explained": None, "worst": None, "commonest": None, "bounded": "agreement",
+        "samples": None,
+    }  # fmt: skip
     assert found == {**old, **added}
     assert "98.00 %" in Parsed(page(service, job)).text("main")
 
@@ -318,7 +334,10 @@ def test_a_page_draws_what_a_step_chose_from(service: Service, job: str) -> None
         {"title": "all in integers", "size_bytes": 1000, "speedup": 2.5, "lost": 0.03},
         {"title": HOSTILE[0], "size_bytes": 1200, "speedup": 2, "lost": 0.01, "chosen": True},
     ]
-    price = {"node": HOSTILE[2], "lost": 0.02, "gain": 0.1, "unit": "time", "priced_together": 2}
+    price = {
+        "node": HOSTILE[2], "lost": 0.02, "gain": 0.1, "unit": "time", "priced_together": 2,
+        "bytes_saved": 100, "time_saved": 0.1,
+    }  # fmt: skip
     prices = [{**price, "form": "static", "quantized": quantized} for quantized in (True, False)]
     reported(service, job, {**STEP_REPORT, "choices": choices, "prices": prices})
     report = service.http.get(path(job)).json()["step_reports"][0]

@@ -54,8 +54,9 @@ def test_lists_say_it_beside_the_state(person: httpx.Client, service: Service, m
     job = _ended(service, model, NOISE)
     for path in ("/", "/jobs", f"/models/{model}", f"/jobs/{job}", f"/jobs/{job}/state"):
         page = person.get(path)
-        assert f"succeeded {UNLIKE}" in read(page), path
-        assert '<span class="badge bad">succeeded</span>' in page.text, path
+        assert f"ruined {UNLIKE}" in read(page), path
+        assert '<span class="badge bad">ruined</span>' in page.text, path
+    assert '<span class="badge bad">ruined</span>' in person.get(f"/jobs/{job}/report").text
 
 
 def test_that_it_is_small_and_fast_is_no_good_news(

@@ -45,6 +45,7 @@ def test_two_files_are_compared_by_turns(
     table = shown.out
     assert table.count(f"{pictures.stat().st_size:,}") == 2
     assert "MACs, one sample of height = 24, width = 40" in table
+    assert re.search(r"ms, one sample of height = 24, width = 40, \d+ thread", table)
     assert re.search("(kept|same answers).*100.0 %", table)
 
 
@@ -58,7 +59,7 @@ def test_a_file_that_is_worse_than_it_may_be_ends_with_a_code_of_its_own(
     capsys.readouterr()
     assert run("compare", first, second, "--max-drop", "0.001", "--json") == 3
     shown = capsys.readouterr()
-    assert "Quality drops by" in shown.err
+    assert re.search(r"answers are the same; the bound requires 99\.9 %\.", shown.err)
     assert "Nothing was changed" not in shown.err
     found = json.loads(shown.out)
     assert found["second"]["fidelity"]["explained"] < 0.999

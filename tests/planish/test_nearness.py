@@ -14,6 +14,7 @@ class Found:
     agreement: float
     explained: float | None
     bounded: str = "agreement"
+    samples: int | None = None
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ class Found:
         (Found(0.98, -3.0), ANSWERS, "98.0 %"),
         (Found(0.98, 0.99999, "explained"), VARIANCE, "99.999 %"),
         (Found(0.98, -3.0, "explained"), VARIANCE, "nothing"),
+        (Found(0.5, 1.0, samples=6), f"{ANSWERS}, 6 samples only", "50.0 %"),
     ],
 )
 def test_what_counts_is_said(found: Found, name: str, said: str) -> None:

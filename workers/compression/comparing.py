@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.domain import metrics
 from app.domain.directory import ORIGINAL
 from app.domain.frozen import Frozen
 from app.domain.jobs import Evaluate
@@ -36,11 +35,9 @@ class Compared(Frozen):
                 may be noise is no fault.
         """
         faults = []
-        drop = verdict.drop(self.first, self.second)
-        if max_drop is not None and drop > max_drop:
-            kind = self.second.quality.kind if self.second.quality else "share"
-            lost, allowed = (metrics.amount(kind, each) for each in (drop, max_drop))
-            faults.append(f"Quality drops by {lost}, and may drop by {allowed}.")
+        if max_drop is not None and verdict.exceeds(self.first, self.second, max_drop):
+            said = verdict.missed(self.first, self.second, max_drop, "the bound")
+            faults.append(f"{said}.")
         latency = self.evaluation.latency
         if max_slowdown is not None and latency is not None:
             slowdown = 1 / (latency.speedup_high or latency.speedup) - 1

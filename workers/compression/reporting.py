@@ -51,11 +51,12 @@ def report(
     baseline = measured.baseline.model_copy(update={"size_bytes": size})
     final = measured.graphs[-1]
     stages = [baseline, *measured.graphs[:-1], final]
+    allowed = order.require.max_quality_drop
+    aims = allowed is None and (order.data is not None or (directory / DATASET).exists())
     reports = [
-        _step_report(index, step, done, stages[index], stages[index + 1])
+        _step_report(index, step, done, stages[index], stages[index + 1], aims=aims)
         for index, (step, done) in enumerate(zip(order.steps, finished, strict=True))
     ]
-    allowed = order.require.max_quality_drop
     words = verdict.describe(baseline, final, reports, allowed, measured.evaluation)
     return Report(
         baseline=baseline,
@@ -68,7 +69,7 @@ def report(
 
 
 def _step_report(
-    index: int, step: Step, done: FinishedStep, before: Measures, after: Measures
+    index: int, step: Step, done: FinishedStep, before: Measures, after: Measures, *, aims: bool
 ) -> StepReport:
     return StepReport(
         index=index,
@@ -83,6 +84,7 @@ def _step_report(
         notes=changes.notes(step, done, before, after),
         choices=done.choices,
         prices=done.prices,
+        own_bound=step.own_bound if aims else None,
     )
 
 

@@ -174,6 +174,11 @@ class Step(Asked):
         return False
 
     @property
+    def own_bound(self) -> float | None:
+        """The largest drop in quality that this step aims at where the job bounds none."""
+        return None
+
+    @property
     def reads_chart(self) -> bool:
         """Whether this step uses what the model's chart of sensitivity says of layers."""
         return False

@@ -29,6 +29,9 @@ DYNAMIC_OPERATORS = ("Gemm", "MatMul")
 
 RangeRule = Literal["minmax", "percentile", "mse", "entropy"]
 
+_POINT = 0.01
+"""One point of quality, or 1 % of the variance."""
+
 PACKED = ("int2", "int3", "int4")
 """Two of these take a byte of the file."""
 
@@ -255,6 +258,11 @@ class Quantize(Step):
                 return None
             case mode:
                 assert_never(mode)
+
+    @property
+    def own_bound(self) -> float | None:
+        """``auto`` loses a point at most."""
+        return _POINT if self.mode == "auto" else None
 
     @property
     def chooses_forms(self) -> bool:

@@ -66,9 +66,10 @@ def _result(job: Job, before: Measures, after: Measures, latency: Latency | None
     time = time_of(before, after, latency)
     if latency is None:
         return Result(job, before, after, time, _share(before, after), None)
-    low, high = latency.speedup_low, latency.speedup_high
+    told = latency.told
+    low, high = told.speedup_low, told.speedup_high
     between = (1 / high, 1 / low) if low and high else None
-    return Result(job, before, after, time, 1 / latency.speedup, between)
+    return Result(job, before, after, time, 1 / told.speedup, between)
 
 
 def _share(before: Measures, after: Measures) -> float | None:

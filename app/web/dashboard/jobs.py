@@ -109,7 +109,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         run=running.lines(job.artifacts, report.evaluation.run if report else None),
         headline=comparison.headline(figures, job.compressed) if job.compressed else [],
         figures=figures,
-        tone=comparison.tone(job.status, figures),
+        tone=comparison.tone(job.status, figures, report),
         layers=changed,
         layer_picture=layers.picture(changed),
         measured=bool(figures),

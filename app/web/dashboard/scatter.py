@@ -60,6 +60,8 @@ class Panel:
     level: float
     """Where the original is."""
     dots: list[Dot]
+    without: list[Named]
+    """Results that have no place on its axis."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,9 @@ def _times(shown: Sequence[Result], named: Sequence[Named], places: Sequence[flo
         for result, name, x in zip(shown, named, places, strict=True)
         if result.share is not None
     ]
+    without = [name for result, name in zip(shown, named, strict=True) if result.share is None]
     limit = "the original's" if longest <= 1 else f"{longest:.2f} times the original's"
-    return Panel(f"time, up to {limit}", _MARGIN, _MARGIN + _TIMES, up(1.0), dots)
+    return Panel(f"time, up to {limit}", _MARGIN, _MARGIN + _TIMES, up(1.0), dots, without)
 
 
 def _losses(
@@ -160,11 +163,12 @@ def _losses(
     limit = limit if kind == "gain" else min(limit, _MOST_LOST)
     up = _scale(top, _LOSSES, least, limit if limit > least else least + 1)
     dots = [Dot(named[index], places[index], up(lost[index])) for index in alike]
+    without = [name for index, name in enumerate(named) if index not in alike]
     called = _LOST.get(what) or f"{what} {'lost' if more_is_better(kind) else 'added'}"
     in_words = percent(limit, 2) if what in _LOST else amount(kind, limit)
     more = " or more" if most > limit else ""
     name = f"{called}, up to {in_words}{more}" if limit > 0 else f"{called}: none"
-    return Panel(name, top, top + _LOSSES, up(0.0), dots)
+    return Panel(name, top, top + _LOSSES, up(0.0), dots, without)
 
 
 def _judged_by(result: Result) -> tuple[str, Kind] | None:

@@ -141,6 +141,40 @@ def test_what_just_misses_is_not_said_to_be_what_is_required(scores: bool) -> No
     assert re.search(r"98\.96 % .*; the job requires 99\.00 %", str(missed))
 
 
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [(1, " (1 sample only): "), (6, " (6 samples only): "), (30, ": "), (None, ": ")],
+)
+def test_a_share_of_few_samples_is_said_with_their_number(samples: int | None, said: str) -> None:
+    after = like(5 / 6, 0.93, scores=True)
+    assert after.fidelity is not None
+    fidelity = after.fidelity.model_copy(update={"samples": samples})
+    after = after.model_copy(update={"fidelity": fidelity})
+    words = verdict.describe(measures(None), after, [step()], None, how())
+    assert f"compared with the original{said}83.3 % of answers are the same." in words
+
+
+@pytest.mark.parametrize(
+    ("bounds", "agreement", "said"),
+    [
+        ([0.01], 0.98, True),
+        ([0.01], 0.99, False),
+        ([0.01, 0.01], 0.985, False),
+        ([0.01, None], 0.8, False),
+        ([None], 0.8, False),
+    ],
+)
+def test_what_its_steps_aimed_at_and_missed_is_said(
+    bounds: list[float | None], agreement: float, *, said: bool
+) -> None:
+    steps = [step().model_copy(update={"own_bound": bound}) for bound in bounds]
+    graphs = measures(None), like(agreement, 0.9, scores=True)
+    words = verdict.describe(*graphs, steps, None, how())
+    aimed = "It lost MORE than 1 point, the most that is aimed at where the job bounds no loss."
+    assert words.endswith(aimed) == said
+    assert "MORE" not in verdict.describe(*graphs, steps, 0.5, how())
+
+
 def test_equal_answers_are_said_plainly() -> None:
     words = verdict.describe(measures(None), like(0.9669, 0.9, scores=True), [step()], None, how())
     assert words.endswith(
@@ -185,6 +219,8 @@ def test_a_result_that_is_ruined_is_called_so_first(before: Measures, after: Mea
     assert words.endswith(". The same size. The requirement is MISSED.")
     on_random = verdict.describe(before, after, [step()], None, how("synthetic"))
     assert on_random.startswith("On random inputs the file does NOT do what the original does. ")
+    assert "tell little" not in on_random, "nothing speaks against what is said first"
+    assert on_random.endswith(" To judge it by samples of your own, name a dataset of them.")
 
 
 @pytest.mark.parametrize(
@@ -224,10 +260,13 @@ def test_answers_that_are_all_the_same_tell_nothing(commonest: float, which: str
     after = with_commonest(like(1.0, -520.0, worst, scores=False), commonest)
     words = verdict.describe(measures(None), after, [step()], 0.01, how("synthetic"))
     assert (
-        f"on random inputs: the original gives {which} of them the same answer, so equal answers"
-        " tell little, and the result keeps nothing of the original's variance. "
+        f"on random inputs: the original gives {which} of them the same answer, the result gives"
+        " the original's to 100.0 %, but the result keeps nothing of the original's variance. "
     ) in words
-    assert words.endswith("The requirement is MISSED.")
+    assert "The requirement is MISSED. To judge it by samples of your own" in words
+    near = with_commonest(like(1.0, 0.8, worst, scores=False), commonest)
+    words = verdict.describe(measures(None), near, [step()], None, how("synthetic"))
+    assert f"gives {which} of them the same answer, so equal answers tell little, and" in words
     missed = verdict.shortfall(measures(None), after, 0.01)
     assert "keeps nothing of the original's variance; the job requires 99.0 %" in str(missed)
     assert "name a dataset" in str(missed)
@@ -340,9 +379,7 @@ def test_an_error_that_rose_from_nothing_is_a_drop_without_a_number() -> None:
     assert missed.details().model_dump()["drop"] is None
 
 
-TOO_BUSY = (
-    "the machine was too busy to measure the speed (run the job again when the machine is idle)"
-)
+TOO_BUSY = "at a speed that the machine was too busy to tell (run it again when it is idle)"
 
 
 def compared(
@@ -373,8 +410,24 @@ def compared(
             compared(2.0, 1.5, 2.5, certain=False),
             compared(3.0, 2.9, 3.1),
             (
-                "the machine was too busy to measure the speed well: it is 1.50 to 2.50 times as"
-                " fast as the original with 2 threads; with one thread 3.00× faster (2.90 to 3.10)"
+                "3.00× faster (2.90 to 3.10) with 1 thread; with 2 threads 1.50 to 2.50 times as"
+                " fast: the machine was too busy to tell better"
+            ),
+        ),
+        (
+            compared(2.0, 0.03, 23.4, certain=False),
+            compared(3.0, 2.9, 3.1),
+            (
+                "3.00× faster (2.90 to 3.10) with 1 thread; with 2 threads the machine was too busy"
+                " to tell"
+            ),
+        ),
+        (
+            compared(2.0, 1.35, 2.32, certain=False),
+            None,
+            (
+                "1.35 to 2.32 times as fast with 2 threads (the machine was too busy to tell"
+                " better: run it again when it is idle)"
             ),
         ),
         (

@@ -228,11 +228,13 @@ class Closeness:
         self._profile = profile
         self._agreement = Agreement(output, profile)
         self._nearness = Nearness()
+        self._samples = 0
 
     def add(self, original: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Add one sample's outputs of the original and of the graph."""
         self._nearness.add(original, outputs)
         self._agreement.add(original, outputs)
+        self._samples += 1
 
     @property
     def lost(self) -> float:
@@ -249,6 +251,7 @@ class Closeness:
             worst=self._nearness.worst,
             commonest=self._profile.commonest,
             bounded="agreement" if self._profile.answers_tell else "explained",
+            samples=self._samples,
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from app.domain import metrics
 from app.domain.latencies import Comparison, Credited, same_speed
 from app.domain.metrics import Kind
-from app.domain.percentages import percent_kept
+from app.domain.percentages import few, percent_kept
 from app.domain.problems import QualityBelowRequirement
 from app.domain.reports import (
     DropInterval,
@@ -14,6 +14,7 @@ from app.domain.reports import (
     Measures,
     Split,
     StepReport,
+    missed_bound,
     quality_drop,
     ruined,
 )
@@ -45,6 +46,26 @@ def drop(baseline: Measures, compressed: Measures) -> float:
     return quality_drop(baseline.quality, compressed.quality, compressed.fidelity)
 
 
+def exceeds(baseline: Measures, compressed: Measures, allowed: float) -> bool:
+    """Return whether more quality is lost than is allowed."""
+    return drop(baseline, compressed) > allowed + 1e-12
+
+
+def missed(baseline: Measures, compressed: Measures, allowed: float, who: str) -> str:
+    """Return what is left and what ``who`` allows or requires, in a sentence without its stop."""
+    lost = drop(baseline, compressed)
+    if _has_metric(baseline, compressed):
+        metric, kind, before, after = _figures(baseline, compressed)
+        return (
+            f"{metric} went from {before:.4g} to {after:.4g}, a drop of"
+            f" {metrics.amount(kind, lost)}; {who} allows {metrics.amount(kind, allowed)}"
+        )
+    digits = _telling_digits(1 - lost, 1 - allowed)
+    required = percent_kept(1 - allowed, digits)
+    said = f"{_likeness(compressed.fidelity, digits)}; {who} requires {required}"
+    return f"{said[0].upper()}{said[1:]}"
+
+
 def shortfall(
     baseline: Measures, compressed: Measures, allowed: float | None, steps: Sequence[Step] = ()
 ) -> QualityBelowRequirement | None:
@@ -56,20 +77,11 @@ def shortfall(
         allowed: the largest drop; None bounds nothing.
         steps: what made the result: each says what to ask for instead.
     """
-    lost = drop(baseline, compressed)
-    if allowed is None or lost <= allowed + 1e-12:
+    if allowed is None or not exceeds(baseline, compressed, allowed):
         return None
-    metric, kind, before, after = _figures(baseline, compressed)
-    if _has_metric(baseline, compressed):
-        fell = (
-            f"{metric} went from {before:.4g} to {after:.4g}, a drop of"
-            f" {metrics.amount(kind, lost)}; the job allows {metrics.amount(kind, allowed)}"
-        )
-    else:
-        digits = _telling_digits(1 - lost, 1 - allowed)
-        required = percent_kept(1 - allowed, digits)
-        said = f"{_likeness(compressed.fidelity, digits)}; the job requires {required}"
-        fell = f"{said[0].upper()}{said[1:]}"
+    lost = drop(baseline, compressed)
+    metric, _, before, after = _figures(baseline, compressed)
+    fell = missed(baseline, compressed, allowed, "the job")
     return QualityBelowRequirement(
         f"{fell}. The artifacts are kept. {_advice(steps, compressed.fidelity)}",
         metric=metric,
@@ -110,11 +122,18 @@ def describe(
     if speed := _speed(evaluation):
         gains.append(speed)
     gained, quality = ", ".join(gains), _quality(baseline, compressed, evaluation)
-    words = [gained, quality]
-    if ruined(baseline, compressed):
+    words, is_ruined = [gained, quality], ruined(baseline, compressed)
+    if is_ruined:
         words = [_RUINED[evaluation.split], quality, f"{gained[0].upper()}{gained[1:]}"]
     if allowed is not None:
         words.append(_requirement(baseline, compressed, allowed))
+    elif bound := missed_bound(baseline, compressed, steps):
+        words.append(
+            f"It lost MORE than {metrics.amount(_figures(baseline, compressed)[1], bound)}, the"
+            " most that is aimed at where the job bounds no loss"
+        )
+    if is_ruined and evaluation.split != "held_out":
+        words.append("To judge it by samples of your own, name a dataset of them")
     return "\n".join([f"{'. '.join(words)}.", *_notes(steps)])
 
 
@@ -142,17 +161,22 @@ def _speed(evaluation: Evaluation) -> str | None:
     latency = evaluation.latency
     if latency is None:
         return None
-    if latency.certain:
-        return f"{_faster(latency)} with {_conditions(evaluation)}{_by_tidying(latency)}"
-    words, interval = "the machine was too busy to measure the speed", latency.interval
-    if interval is not None:
-        words += (
-            f" well: it is {interval} times as fast as the original with {_conditions(evaluation)}"
+    told, interval = latency.told, latency.interval
+    with_all = f"with {_conditions(evaluation)}"
+    if told.certain:
+        alone = told is not latency
+        words = f"{_faster(told)} {'with 1 thread' if alone else with_all}{_by_tidying(told)}"
+        if not alone:
+            return words
+        if interval is None:
+            return f"{words}; {with_all} the machine was too busy to tell"
+        return (
+            f"{words}; {with_all} {interval} times as fast: the machine was too busy to tell better"
         )
-    alone = latency.one_thread
-    if alone and alone.certain:
-        return f"{words}; with one thread {_faster(alone)}{_by_tidying(alone)}"
-    return f"{words} (run the job again when the machine is idle)"
+    again = "run it again when it is idle"
+    if interval is None:
+        return f"at a speed that the machine was too busy to tell ({again})"
+    return f"{interval} times as fast {with_all} (the machine was too busy to tell better: {again})"
 
 
 def _by_tidying(latency: Credited) -> str:
@@ -203,7 +227,9 @@ def _quality(baseline: Measures, compressed: Measures, evaluation: Evaluation) -
         amount = "" if lost == 0 else f" {metrics.amount(kind, abs(lost))}"
         elsewhere = _on_other_samples(evaluation.drop, gained=lost < 0)
         return f"{metric} {before:.4g} → {after:.4g} ({direction}{amount}{elsewhere})"
-    return f"{_UNLABELLED[evaluation.split]}: {_likeness(compressed.fidelity)}"
+    of = few(compressed.fidelity.samples) if compressed.fidelity else ""
+    compared = f"{_UNLABELLED[evaluation.split]}{f' ({of})' if of else ''}"
+    return f"{compared}: {_likeness(compressed.fidelity)}"
 
 
 def _on_other_samples(drop: DropInterval | None, *, gained: bool) -> str:
@@ -252,10 +278,11 @@ def _likeness(fidelity: Fidelity | None, digits: int = 1) -> str:
     if fidelity.commonest is None:
         return _variance(fidelity, digits)
     which = "all" if fidelity.commonest == 1 else percent_kept(fidelity.commonest, 0)
-    if fidelity.answers_changed:
+    if fidelity.ruined:
+        joined = "and" if fidelity.answers_changed else "but"
         return (
             f"the original gives {which} of them the same answer, the result gives the original's"
-            f" to {percent_kept(fidelity.agreement)}, and {_variance(fidelity, digits)}"
+            f" to {percent_kept(fidelity.agreement)}, {joined} {_variance(fidelity, digits)}"
         )
     return (
         f"the original gives {which} of them the same answer, so equal answers tell little, and"

@@ -45,9 +45,6 @@ from workers.compression.methods.quantize.variants import Form, Variant, worth_o
 from workers.compression.progress import Advance, span, turn
 from workers.compression.samples.context import Context
 
-_POINT = 0.01
-"""The allowed drop of quality if the job sets no bound: one point, or 1 % of the variance."""
-
 _SMALLEST = {"balanced": 4.0, "size": 8.0, "speed": 4.0}
 """The greatest size ratio that weights stored in few bits can have."""
 
@@ -75,7 +72,7 @@ def quantize_auto(
     if not samples:
         outcome = Outcome(model, [], [], [_UNJUDGED])
         return with_stored_weights(outcome, parameters, context, None)
-    limit = _POINT if context.max_quality_drop is None else None
+    limit = parameters.own_bound if context.max_quality_drop is None else None
     choosing = _Choosing(model, parameters, context, Judging(model, samples, context, limit))
     return choosing.run(advance)
 

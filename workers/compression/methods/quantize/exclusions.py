@@ -48,6 +48,7 @@ TOO_BUSY = "The machine was too busy"
 """What the note of an unclear measurement begins with."""
 
 _LARGER = "in integers it would make the file larger"
+_TOGETHER = "with such layers in integers the whole model was slower than in float"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _unprofitable(
         harmful = gain.low > _FASTER
         if not harmful and is_not_slower(ratio):
             break
-        reason = _reason(gain) if harmful else "the whole model was faster with this layer in float"
+        reason = _reason(gain) if harmful else _TOGETHER
         excluded |= dict.fromkeys(names, reason)
         is_last = index + 1 == len(groups) or groups[index + 1][0].low <= _FASTER
         if is_last or not harmful:
@@ -110,10 +111,10 @@ def _unprofitable(
             f"in integers the model would be slower: {ratio.value:.2f} times as fast as in float"
         )
         excluded |= {name: reason_for_all for name in layers if name not in excluded}
-    elif not _is_clear(ratio):
+    elif not _is_clear(ratio) and write(excluded).layers:
         notes.append(
-            f"{TOO_BUSY} to measure whether integers make this model faster: run the job again when"
-            " the machine is idle."
+            f"{TOO_BUSY} to measure whether the layers that compute in integers make this model"
+            " faster: run the job again when the machine is idle."
         )
     return Exclusions(excluded, notes)
 
@@ -260,7 +261,7 @@ def _form(node: ir.Node) -> tuple[object, ...]:
 
 def _reason(gain: Ratio) -> str:
     return (
-        "integers make it slower: with it and layers like it in float the model runs"
+        "integers make such layers slower: with them in float the model runs"
         f" {gain.value:.2f} times faster"
     )
 
