@@ -1,5 +1,6 @@
 """Real servers for the whole session, and a fresh migrated database for each test."""
 
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from app.store.session import Sessions, connect, sessions
 settings.register_profile("planish", deadline=None, derandomize=True)
 settings.load_profile("planish")
 """A busy machine is no fault of the code, and a test does not depend on luck."""
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""What a shell runs in the background ignores Ctrl-C, and the tests of Ctrl-C may be run so."""
 
 _UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _TEMPLATE = "template_migrated"
