@@ -18,7 +18,7 @@ from workers.compression.samples.context import Samples
 
 _GROUP_BYTES = 256 << 20
 
-_COUNTED, _COUNTED_AT_LEAST = 1 << 21, 1 << 13
+_COUNTED, _COUNTED_AT_LEAST = 1 << 23, 1 << 14
 """The elements of a tensor that its histogram counts, over all runs, and in one run at least."""
 
 
