@@ -15,6 +15,7 @@ from jinja2 import Environment
 from app.domain import job_names
 from app.domain.models import said_sizes
 from app.domain.problems import Problem
+from app.domain.wording import listed
 from app.web import comparison, pages
 from app.web.dashboard import places
 from app.web.dashboard.labels import labels
@@ -120,6 +121,7 @@ def _environment() -> Environment:
         "beside": places.beside,
     }
     environment.filters |= {
+        "listed": listed,
         "sizes": said_sizes,
         "amount": _amount,
         "bytes": lambda value: _amount(value, "B"),
