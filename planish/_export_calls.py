@@ -35,9 +35,9 @@ def require_axes(dynamic: Mapping[str, Mapping[int, str]], examples: Mapping[str
             )
         count = examples[name].dim()
         for axis in axes:
-            if not 0 <= axis < count:
+            if not (isinstance(axis, int) and 0 <= axis < count):
                 raise ExportFailed(
-                    f"'dynamic' names axis {axis} of '{name}', whose example has {count} axes:"
+                    f"'dynamic' names axis {axis!r} of '{name}', whose example has {count} axes:"
                     " they count from 0."
                 )
 

@@ -40,7 +40,8 @@ def days(session: Session, tenant: str, first: date | None, last: date) -> list[
     Raises:
         Invalid: The days are in the wrong order, or more than 366.
     """
-    begin = last - timedelta(days=DEFAULT_DAYS - 1) if first is None else first
+    earlier = min(DEFAULT_DAYS - 1, (last - date.min).days)
+    begin = last - timedelta(days=earlier) if first is None else first
     count = (last - begin).days + 1
     if not 0 < count <= MOST_DAYS:
         detail = f"'from' has to be at most {MOST_DAYS - 1} days before 'to', and not after it"

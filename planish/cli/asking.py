@@ -123,9 +123,6 @@ def print_list(
     if as_json:
         print_json(shown)
         return
-    if not shown:
-        tell("There are none.")
-        return
     print_rows([*columns], [([of(item) for of in columns.values()], words(item)) for item in shown])
 
 

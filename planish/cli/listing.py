@@ -25,6 +25,9 @@ def print_rows(headings: Sequence[str], rows: Iterable[tuple[Sequence[object], s
         rows: of each item the figures, and the words, empty where there are none.
     """
     items = [*rows]
+    if not items:
+        console(stderr=True).print("There are none.")
+        return
     by_heading = {
         heading: [figures[index] for figures, _ in items] for index, heading in enumerate(headings)
     }

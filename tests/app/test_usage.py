@@ -51,6 +51,8 @@ def test_days_are_chosen_and_what_is_stored_stays_until_the_next_use(service: Se
         assert service.http.get("/v1/usage", params=written).json() == days
     later = service.http.get("/v1/usage", params={"from": until, "to": until}).json()["items"]
     assert [day["stored_bytes"] for day in later] == [1000]
+    earliest = service.http.get("/v1/usage", params={"to": "0001-01-02"}).json()["items"]
+    assert [day["day"] for day in earliest] == ["0001-01-01", "0001-01-02"]
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ def test_a_missing_package_is_named_with_its_command(tmp_path: Path, package: st
 
 
 LAYER, ROW = nn.Linear(4, 2), torch.zeros(1, 4)
+WORDED: Any = {"input": {"0": "batch"}}
 FITTED = LogisticRegression().fit(np.eye(4), [0, 1, 0, 1])
 
 
@@ -164,6 +165,7 @@ FITTED = LogisticRegression().fit(np.eye(4), [0, 1, 0, 1])
         (lambda: planish.from_torch(LAYER, ROW.numpy()), "an? ndarray where a tensor belongs"),
         (lambda: planish.from_torch(LAYER, ROW, dynamic={"x": {0: "n"}}), "is for 'input'"),
         (lambda: planish.from_torch(LAYER, ROW, dynamic={"input": {7: "n"}}), "has 2 axes"),
+        (lambda: planish.from_torch(LAYER, ROW, dynamic=WORDED), "axis '0' of"),
         (lambda: planish.from_keras(LAYER), "a Linear, and no Keras model"),
         (lambda: planish.from_sklearn(LAYER, np.eye(4)), "a Linear, and no estimator"),
         (lambda: planish.from_sklearn(LogisticRegression(), np.eye(4)), "call its fit"),

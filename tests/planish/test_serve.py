@@ -113,6 +113,8 @@ def test_bound_to_the_network_it_asks_for_keys_whose_tenants_can_be_looked_after
     with serving(tmp_path / "data", "--host", "0.0.0.0") as (_, url):
         models = f"{url}/v1/models"
         assert httpx.get(models).status_code == 401
+        for kind in ("keys", "tenants"):
+            assert planish(kind, "list", "--data", data).stderr == "There are none.\n"
         created = planish("keys", "create", "me", "--scope", "read", "--data", data)
         key = {"Authorization": f"Bearer {created.stdout.strip()}"}
         assert httpx.get(models, headers=key).status_code == 200
