@@ -157,7 +157,7 @@ class Lease(_Group):
     attempts: int = Field(default=3, gt=0)
     """How often a run is started before it fails for good: its engine died each time, or met a
     fault of ours."""
-    losses: int = Field(default=10, gt=0)
+    losses: int = Field(default=10, gt=0, le=1000)
     """How often in a row a run may lose its worker before it fails for good. It begins anew with
     each finished step, and is no start."""
 

@@ -32,7 +32,6 @@ _TELLING: dict[str, tuple[str, ...]] = {
 }
 """The parameters that decide what comes of a step; the others make it a little better or worse."""
 
-
 _SORTS = ("mode", "granularity")
 """The parameters that make of a method quite another one."""
 

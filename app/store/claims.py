@@ -283,6 +283,11 @@ class _Uploads:
         model, metric, request = self.model, self.metric, self.request
         assert model is not None, "an unusable model is an obstacle"
         assert model.onnx_sha256 is not None, "a ready model has its graphs"
+        finished = tuple(
+            (step.graph_sha256, FinishedStep.model_validate(step.finished))
+            for index, step in enumerate(steps)
+            if step.index == index and step.graph_sha256 is not None
+        )
         return Claim(
             **vars(taken),
             model_sha256=model.sha256,
@@ -294,16 +299,12 @@ class _Uploads:
             metric_sha256=metric.onnx_sha256 if metric else None,
             dataset=self._dataset("#/dataset"),
             evaluate_dataset=self._dataset(EVALUATE_DATASET_POINTER),
-            steps=tuple(
-                (step.graph_sha256, FinishedStep.model_validate(step.finished))
-                for index, step in enumerate(steps)
-                if step.index == index and step.graph_sha256 is not None
-            ),
+            steps=finished,
             step_keys=keys,
             price_lists=lists,
             seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
             besides_seconds=overheads.seconds(session, job.tenant, job.model_id),
-            expected=_expected(request, model, len(steps), job.parent_id is not None),
+            expected=_expected(request, model, len(finished), job.parent_id is not None),
             of_trial=job.parent_id is not None,
             made_samples=_made_samples(session, job),
         )

@@ -61,7 +61,7 @@ def figures(session: Session, job_id: str, limit: int) -> list[MetricValue]:
 
 
 def times_begun(session: Session, job_id: str) -> int:
-    """Return how often a worker began to run a job: more than once, where one was lost."""
+    """Return how often a worker began to run a job: more than once where one stopped."""
     begun = EventRow.data["stage"].astext == "starting"
     query = select(func.count()).where(EventRow.job_id == job_id, EventRow.kind == "state", begun)
     return session.scalars(query).one()

@@ -16,7 +16,6 @@ from app.store.tables import ArtifactRow, JobRow, Json, ModelRow, TrialRow
 
 AnyJob = JobRow | Row[*tuple[Any, ...]]
 
-
 NameOf = Callable[[str], str]
 """Names a file of a job for its download, given the name that it has in the job."""
 
@@ -154,7 +153,7 @@ def model_view(row: ModelRow) -> Model:
     )
 
 
-def _is_ruined(row: JobRow | Row[*tuple[Any, ...]]) -> bool:
+def _is_ruined(row: AnyJob) -> bool:
     if row.baseline is None or row.compressed is None:
         return False
     return ruined(*(Measures.model_validate(each) for each in (row.baseline, row.compressed)))

@@ -251,7 +251,7 @@ def _on_other_samples(drop: DropInterval | None) -> str:
     """Say between what the change lies on other samples of the same kind."""
     if drop is None:
         return ""
-    between = f"{-100 * drop.high:+.2f} and {-100 * drop.low:+.2f} points"
+    between = f"{-100 * drop.high:+z.2f} and {-100 * drop.low:+z.2f} points"
     return f"on other samples between {between}".replace("-", "−")
 
 

@@ -115,7 +115,6 @@ def _environment() -> Environment:
         "faults_of": faults,
         "less": job_names.LESS,
         "labels": labels,
-        "spoken": places.spoken,
         "sentences": places.sentences,
         "within": places.within,
         "beside": places.beside,
@@ -129,7 +128,6 @@ def _environment() -> Environment:
             f"\N{MINUS SIGN}{_amount(-value, 'B')}" if value < 0 else _amount(value, "B")
         ),
         "quality": comparison.quality,
-        "place": places.named,
         "methods": job_names.methods_of,
         "job_work": job_names.work_of,
         "when": _when,
