@@ -3,7 +3,14 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from app.blobs import Blob
+from app.domain.directory import FinishedStep
+from app.store import runs, transitions
+from app.store.claims import Claim
+from app.store.tables import JobRow, StepRow
+from tests.app.claiming import claim_next
 from tests.app.service import Service, pointers
 
 GENERATED = {"data": "generated"}
@@ -76,3 +83,27 @@ def test_a_plan_counts_the_time_that_samples_take(service: Service) -> None:
         for data in ({"dataset": service.dataset()}, GENERATED)
     ]
     assert minutes[1] > minutes[0]
+
+
+def test_a_run_expects_the_steps_that_it_has_to_make(service: Service) -> None:
+    """Also where its graphs were deleted in the meantime, as retention does it."""
+    service.job(**GENERATED, steps=[{"method": "prune", "ratio": 0.3}, STATIC])
+    first = claim_next(service)
+    with service.store.begin() as session:
+        done = FinishedStep(seconds=1, layers=[], skipped=[])
+        runs.keep_step(session, first, 0, Blob("a" * 64, 100, key=""), done)
+    second = _taken_over(service, first)
+    with service.store.begin() as session:
+        session.execute(update(StepRow).values(graph_sha256=None))
+    third = _taken_over(service, second)
+    assert first.expected is not None
+    assert second.expected is not None
+    assert 0 < second.expected.steps_seconds < first.expected.steps_seconds
+    assert third.expected == first.expected
+
+
+def _taken_over(service: Service, claimed: Claim) -> Claim:
+    """Let another worker take a job over."""
+    with service.store.begin() as session:
+        transitions.give_back(session, session.get_one(JobRow, claimed.id), spent=False)
+    return claim_next(service)
