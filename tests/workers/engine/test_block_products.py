@@ -1,5 +1,6 @@
 """Products read their weights from blocks of four bits, in standard operators."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from workers.compression.delivery.exported import program
 from workers.compression.delivery.grids import Grids
 from workers.compression.graph import runtime
 from workers.compression.measure.ratio import Ratio
+from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import auto, quantize
 from workers.compression.methods.quantize.block_products import BlockProducts
+from workers.compression.methods.quantize.selection import quantize_profitable
 from workers.compression.samples.context import Context, Samples
 
 RNG = np.random.default_rng(5)
@@ -111,8 +114,18 @@ def test_other_runtimes_read_blocks_or_get_floats(tmp_path: Path) -> None:
 def test_blocks_are_a_candidate_where_they_may_be_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every form is said to be as fast as every other: times depend on the machine."""
+    """Every form is said to be as fast as every other: times depend on the machine.
+
+    Blocks have four bits: a choice of layers goes on where one that stores eight would end.
+    """
     monkeypatch.setattr(auto, "speed_ratio", lambda *_, **__: Ratio(1.2, 1.1, 1.3))
+    hopeless = dict[str | None, bool]()
+
+    def choose(*given: Any) -> Outcome:
+        hopeless[given[2].layer_form] = given[-1](1.15)
+        return quantize_profitable(*given)
+
+    monkeypatch.setattr(auto, "quantize_profitable", choose)
     path = tmp_path / "model.onnx"
     model = stored(path, 256, 1024, 1024)
     x = RNG.standard_normal((40, 256)).astype(np.float32)
@@ -125,3 +138,7 @@ def test_blocks_are_a_candidate_where_they_may_be_the_best(
     in_blocks = titles["products with weights in blocks of four bits, throughout"]
     assert in_blocks.size_bytes < 0.25 * path.stat().st_size
     assert "floats with weights in few bits" in titles
+    small = tmp_path / "small.onnx"
+    narrow = stored(small, 256, 256, 256)
+    quantize(narrow, Quantize(), replace(context, original=small), lambda _: None)
+    assert hopeless["blocks"] is False

@@ -23,6 +23,7 @@ point. It is checked on training samples that are not used for calibration.
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import onnx_ir as ir
@@ -47,6 +48,8 @@ from workers.compression.samples.context import Context
 
 _SMALLEST = {"balanced": 4.0, "size": 8.0, "speed": 4.0}
 """The greatest size ratio that weights stored in few bits can have."""
+_SMALLEST_IN_BLOCKS = 8.0
+"""That of products with weights in blocks of four bits."""
 
 _PRODUCTS = 0.2
 """The least share of the weights in matrix products for which forms of products are tried."""
@@ -55,6 +58,10 @@ _UNJUDGED = (
     "Quality was not measured on real data: without a dataset no layer computes in integers, and"
     " weights are stored in eight bits."
 )
+
+
+_Candidate = tuple[LayerForm, str, Outcome]
+"""A quantized graph, after the form of its layers and its title."""
 
 
 def quantize_auto(
@@ -91,8 +98,8 @@ class _Choosing:
 
     def run(self, advance: Advance) -> Outcome:
         """Measure the variants, and return the best of those that are allowed."""
-        for title, outcome in self._variants(advance):
-            self._measured.append(self._measure(title, outcome))
+        for form, title, outcome in self._variants(advance):
+            self._measured.append(self._measure(form, title, outcome))
         best = self._best()
         assert best is not None, "the graph as it is was measured"
         considered = [choice for variant in self._measured for choice in variant.outcome.choices]
@@ -112,8 +119,8 @@ class _Choosing:
         prefer, candidates = self._parameters.prefer, allowed or profitable or self._measured
         return max(candidates, key=lambda variant: variant.worth(prefer), default=None)
 
-    def _variants(self, advance: Advance) -> Iterator[tuple[str, Outcome]]:
-        """Yield quantized graphs with their titles, as long as they can be the best.
+    def _variants(self, advance: Advance) -> Iterator[_Candidate]:
+        """Yield quantized graphs, as long as they can be the best.
 
         Forms with all layers come first: a choice of layers takes long, and ends where it cannot
         be better than these.
@@ -141,46 +148,43 @@ class _Choosing:
             yield from self._where_it_pays(form, choosing)
         if hold_weights and self._has_time_for("blocks") and has_four_bits(self._model):
             yield from self._in_blocks(span(advance, 0.9, 1))
-        if not self._measured or ("stored" in self._held and not self._surpasses(faster=1.0)):
-            yield IN_WORDS["stored"], Outcome(self._model.clone())
+        if not self._measured or ("stored" in self._held and not self._surpasses(1.0, "stored")):
+            yield "stored", IN_WORDS["stored"], Outcome(self._model.clone())
 
     def _has_time_for(self, form: LayerForm) -> bool:
         """Return whether a form may be tried: the wanted formats hold it, and there is time."""
         return form in self._held and self._context.has_time()
 
-    def _throughout(self, form: Form) -> Iterator[tuple[str, Outcome]]:
+    def _throughout(self, form: Form) -> Iterator[_Candidate]:
         """Yield a graph with all layers in one form."""
         throughout = form.throughout
         if throughout.layers:
             notes = [*form.prepared.notes]
-            yield form.title, replace(throughout, notes=notes)
+            yield form.name, form.title, replace(throughout, notes=notes)
 
-    def _where_it_pays(self, form: Form, advance: Advance) -> Iterator[tuple[str, Outcome]]:
+    def _where_it_pays(self, form: Form, advance: Advance) -> Iterator[_Candidate]:
         """Yield a graph with those layers in one form that gain from it, if it is another one."""
         if not form.throughout.layers or not self._context.has_time():
             return
         chosen = quantize_profitable(
             form.prepared, self._model, form.parameters, self._context, advance, self._judging,
-            self._surpasses,
+            partial(self._surpasses, form=form.name),
         )  # fmt: skip
         if chosen.layers != form.throughout.layers:
-            yield f"{IN_WORDS[form.name]}, where it pays", chosen
+            yield form.name, f"{IN_WORDS[form.name]}, where it pays", chosen
         else:
             self._add_prices(form.title, chosen)
 
     def _add_prices(self, title: str, priced: Outcome) -> None:
         """Add the prices of layers to the variant of a title."""
         for index, variant in enumerate(self._measured):
-            if variant.point.title == title:
-                others = [*priced.other_prices, *variant.outcome.prices]
-                outcome = replace(
-                    variant.outcome,
-                    prices=priced.prices,
-                    other_prices=[*others, *variant.outcome.other_prices],
-                )
+            if variant.point.title == title and priced.prices:
+                given = variant.outcome
+                others = [*priced.other_prices, *given.prices, *given.other_prices]
+                outcome = replace(given, prices=priced.prices, other_prices=others)
                 self._measured[index] = replace(variant, outcome=outcome)
 
-    def _in_blocks(self, advance: Advance) -> Iterator[tuple[str, Outcome]]:
+    def _in_blocks(self, advance: Advance) -> Iterator[_Candidate]:
         """Yield graphs whose products have weights in blocks, if their speed and size can be best.
 
         Neither depends on how weights are rounded, so that it is learned for those alone.
@@ -219,11 +223,15 @@ class _Choosing:
         best = self._best()
         return best is not None and best.allowed and best is self._measured[0]
 
-    def _surpasses(self, faster: float) -> bool:
-        """Return whether no graph of this speed-up, however small, is better than the best."""
-        return not self._is_better(faster, _SMALLEST[self._parameters.prefer])
+    def _surpasses(self, faster: float, form: LayerForm) -> bool:
+        """Return whether no graph of a form and speed-up, however small, is better than the best.
 
-    def _measure(self, title: str, outcome: Outcome) -> Variant:
+        What the form leaves in float is stored in few bits.
+        """
+        stored = _SMALLEST[self._parameters.prefer]
+        return not self._is_better(faster, _SMALLEST_IN_BLOCKS if form == "blocks" else stored)
+
+    def _measure(self, form: LayerForm, title: str, outcome: Outcome) -> Variant:
         """Store what remains in floats in few bits; measure speed-up, size ratio and loss.
 
         What cannot be the best, however few bits its weights are stored in, stays as it is.
@@ -233,7 +241,7 @@ class _Choosing:
         if timed:
             ratio = speed_ratio(self._model, outcome.model, context, round_=1)
             faster, profitable = ratio.value, is_not_slower(ratio)
-        if profitable and not self._surpasses(faster) and judging.fits(outcome.model):
+        if profitable and not self._surpasses(faster, form) and judging.fits(outcome.model):
             outcome = with_stored_weights(outcome, self._parameters, context, judging)
         size, drop = file_bytes(outcome.model), judging.drop(outcome.model)
         point = choice_of(title, size, faster if timed else None, drop)
