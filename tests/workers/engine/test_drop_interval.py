@@ -66,6 +66,15 @@ def test_what_cannot_be_told_is_none() -> None:
     assert drop_interval("rate", alike, alike) is None, "nothing varies"
 
 
+def test_no_more_than_all_answers_are_lost() -> None:
+    right, wrong = _counts(np.ones(8)), _counts(np.zeros(8))
+    lost, gained = drop_interval("share", right, wrong), drop_interval("share", wrong, right)
+    assert lost is not None
+    assert gained is not None
+    assert 0 < lost.low < lost.high == 1
+    assert (gained.low, gained.high) == (-1, -lost.low)
+
+
 def test_of_errors_less_is_better() -> None:
     rng = np.random.default_rng(0)
     before, after = (_counts(rng.poisson(mean, 500), 20) for mean in (1, 3))

@@ -475,6 +475,7 @@ def test_a_drop_on_few_samples_says_what_it_may_be_on_others(
     [
         (1.5, 1.2, True, ", 1.20× of it by tidying the graph, which changes no weight"),
         (1.3, 1.29, True, ", all of it by tidying the graph, which changes no weight"),
+        (1.02, 1.05, True, ""),
         (1.5, 1.02, True, ""),
         (1.5, 1.2, False, ""),
         (0.8, 1.2, True, ""),

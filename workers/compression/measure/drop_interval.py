@@ -1,5 +1,6 @@
 """Between what a drop lies: other samples of the same kind would give another."""
 
+import math
 from statistics import NormalDist
 
 import numpy as np
@@ -44,17 +45,20 @@ def drop_interval(kind: Kind, before: Counts, after: Counts) -> DropInterval | N
         count = len(lost) + 2
         drop = lost.sum() / count
         variance = ((np.square(lost).sum() + 1) / count - drop**2) / count
-        return _around(drop, np.sqrt(variance) * NormalDist().inv_cdf(_TWO_SIDED))
+        return _around(kind, drop, np.sqrt(variance) * NormalDist().inv_cdf(_TWO_SIDED))
     drop = lost.sum() / answers.sum()
     residuals = lost - drop * answers
     if len(lost) < _FEWEST or not residuals.any():
         return None
     variance = np.square(residuals).sum() * len(lost) / (len(lost) - 1) / answers.sum() ** 2
-    return _around(drop, np.sqrt(variance) * _student(len(lost) - 1))
+    return _around(kind, drop, np.sqrt(variance) * _student(len(lost) - 1))
 
 
-def _around(middle: float, half: float) -> DropInterval:
-    return DropInterval(low=round(float(middle - half), 6), high=round(float(middle + half), 6))
+def _around(kind: Kind, middle: float, half: float) -> DropInterval:
+    """Return an interval; no more than all answers of a share can be lost or gained."""
+    most = 1.0 if kind == "share" else math.inf
+    low, high = np.clip([middle - half, middle + half], -most, most).tolist()
+    return DropInterval(low=round(low, 6), high=round(high, 6))
 
 
 def _student(degrees: int) -> float:

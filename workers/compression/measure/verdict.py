@@ -182,7 +182,7 @@ def _speed(evaluation: Evaluation) -> str | None:
 def _by_tidying(latency: Credited) -> str:
     """Say how much of the speed comes without any change of the weights."""
     alone = latency.by_tidying
-    if alone is None or latency.speedup <= 1:
+    if alone is None or latency.speedup <= 1 or same_speed(latency.speedup):
         return ""
     rest = latency.speedup / alone
     part = "all" if rest < 1 or same_speed(rest) else _times(alone, "", "").strip()
