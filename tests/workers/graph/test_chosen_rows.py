@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from tests.workers.field.draw import FLOAT, INT64, Drawing, end, normal
 from workers.compression.graph.chosen_rows import integer_ends
@@ -15,7 +16,7 @@ WORDS = 20_000
 
 
 def reader(path: Path, *, chosen_by: str) -> Path:
-    """Write a graph that reads words, their kinds, a mask, and how long each text is."""
+    """Write a graph that reads words, their kinds, a mask, a picture, and each text's length."""
     draw = Drawing(1)
     ids = "words"
     if chosen_by == "a part of the input":
@@ -29,9 +30,12 @@ def reader(path: Path, *, chosen_by: str) -> Path:
     )  # fmt: skip
     seen = draw("Mul", hidden, draw("Unsqueeze", draw("Cast", "mask", to=FLOAT), draw.whole(2)))
     of_text = draw("Cast", "lengths", to=FLOAT)
-    draw("Add", draw("ReduceMean", seen, axes=[1, 2], keepdims=0), of_text, gives=["y"])
+    read = draw("Add", draw("ReduceMean", seen, axes=[1, 2], keepdims=0), of_text)
+    shown = draw("ReduceMean", draw("Cast", "picture", to=FLOAT), axes=[1, 2, 3], keepdims=0)
+    draw("Add", read, shown, gives=["y"])
     inputs = [end(name, INT64, "batch", 6) for name in ("words", "kinds", "mask")]
     inputs.append(end("lengths", INT64, "batch"))
+    inputs.append(end("picture", TensorProto.UINT8, "batch", 3, 4, 4))
     path.write_bytes(draw.model(inputs, [end("y", FLOAT, "batch")]))
     return path
 
@@ -51,3 +55,4 @@ def test_ids_reach_all_rows_and_masks_are_zeros_and_ones(chosen_by: str, tmp_pat
     assert arrays["words"].max() > WORDS - WORDS // 20
     assert set(np.unique(arrays["kinds"])) == set(np.unique(arrays["mask"])) == {0, 1}
     assert arrays["lengths"].max() > 1
+    assert arrays["picture"].max() > 200

@@ -22,12 +22,13 @@ def integer_ends(model: ir.Model) -> dict[str, int]:
 
     Those that choose rows are below the number of rows. Beside them, integers with an axis of
     samples and another one that choose nothing are masks, or types that are told in zeros and ones.
+    Bytes are neither: they are pictures.
     """
     integers = [each for each in inputs_of(model) if each.dtype and each.dtype.is_integer()]
     ends = {str(value.name): count for value in integers if (count := _rows(value)) is not None}
     if not ends:
         return {}
-    masks = (each for each in integers if len(each.shape or ()) > 1 and not _chooses(each))
+    masks = (each for each in integers if _may_be_mask(each) and not _chooses(each))
     return ends | dict.fromkeys((str(mask.name) for mask in masks), _MASK)
 
 
@@ -69,6 +70,10 @@ def _shape(table: ir.Value | None) -> Sequence[object]:
         made = table.producer()
         table = made.inputs[0] if made is not None and made.op_type in _UNPACKS else None
     return ()
+
+
+def _may_be_mask(value: ir.Value) -> bool:
+    return len(value.shape or ()) > 1 and value.dtype != ir.DataType.UINT8
 
 
 def _chooses(value: ir.Value) -> bool:
