@@ -51,6 +51,8 @@ def take(session: Session, row: JobRow, patience: DeviceSettings) -> list[str]:
     for trial, job in search.trials:
         if trial.outcome is not None or job.finished_at is None:
             continue
+        if over and job.status == "cancelled" and job.started_at is None:
+            continue  # it never ran, and is left of the budget
         if not timing.is_awaited(session, search, job, patience, over=over):
             _hear(session, search, trial, job)
     filed = _go_on(session, search, left)
