@@ -174,12 +174,13 @@ def _generated(
         None, order.seed, threads, device=machine.compute_device(), evaluate=order.evaluate
     )
     effort = _effort(order)
+    are_made, ahead = generation.are_made(directory), order.expected
     doing = (
         "reading the samples that were made"
-        if generation.are_made(directory)
+        if are_made
         else f"making samples from the model, {effort.minutes:.2g} minutes at most"
     )
-    seconds = None if order.expected is None else order.expected.samples_seconds
+    seconds = None if ahead is None else 0.0 if are_made else ahead.samples_seconds
     advance = events.span(0.03, _MADE, doing, seconds)
     made = generation.made_once(directory, context, advance, effort)
     events.samples_made()
