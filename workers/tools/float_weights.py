@@ -23,7 +23,7 @@ def with_float_weights(model: bytes) -> bytes:
 
     read = schema.ModelT.InitFromPackedBuf(model, 0)
     dequantize = schema.BuiltinOperator.DEQUANTIZE
-    changed = False
+    freed = set[int]()
     for graph in read.subgraphs:
         for operator in list(graph.operators):
             code = read.operatorCodes[operator.opcodeIndex]
@@ -37,14 +37,26 @@ def with_float_weights(model: bytes) -> bytes:
             read.buffers.append(schema.BufferT())
             read.buffers[-1].data = _floats(stored, np.asarray(data, np.uint8)).view(np.uint8)
             graph.operators.remove(operator)
-            if not any(operator.inputs[0] in each.inputs for each in graph.operators):
-                read.buffers[stored.buffer].data = None
-            changed = True
-    if not changed:
+            freed.add(stored.buffer)
+    if not freed:
         return model
+    for buffer in freed - _read_buffers(read):
+        read.buffers[buffer].data = None
     builder = Builder(len(model))
     builder.Finish(read.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _read_buffers(model: Any) -> set[int]:
+    """Return the buffers that operators read: tensors of the same bytes may share one."""
+    return {
+        graph.tensors[index].buffer
+        for graph in model.subgraphs
+        for operator in graph.operators
+        if operator.inputs is not None
+        for index in operator.inputs
+        if index >= 0
+    }
 
 
 def _by_channel(stored: Any) -> bool:
