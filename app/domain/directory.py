@@ -235,7 +235,7 @@ class FinishedStep(BaseModel):
     choices: list[Choice] = []
     """The graphs that the method chose from."""
     prices: list[LayerPrice] = []
-    """What layers lose and gain, where the method had to choose among them."""
+    """What layers lose and gain by themselves, where the method measured that."""
     other_prices: list[LayerPrice] = []
     """The same in forms that were measured besides the one that was chosen."""
 

@@ -236,7 +236,7 @@ class StepReport(Frozen):
     choices: list[Choice] = Field(default=[])
     """The graphs that the step chose from."""
     prices: list[LayerPrice] = Field(default=[])
-    """Of the layers among which the step had to choose, in the graph's order."""
+    """Of the layers that the step measured by themselves, in the graph's order."""
     own_bound: float | None = None
     """The largest drop in quality that the step aimed at, on training samples, as the job bounds
     none; null where it aimed at none of its own, and in reports that are older than the figure."""

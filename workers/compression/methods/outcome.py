@@ -25,6 +25,6 @@ class Outcome:
     choices: list[Choice] = field(default_factory=list)
     """The graphs that the method chose from."""
     prices: list[LayerPrice] = field(default_factory=list)
-    """What layers lose and gain, where the method had to choose among them."""
+    """What layers lose and gain by themselves, where the method measured that."""
     other_prices: list[LayerPrice] = field(default_factory=list)
     """The same in other forms that were measured."""
