@@ -33,7 +33,7 @@ class Fidelity(Protocol):
 
     @property
     def samples(self) -> int | None:
-        """Of how many samples."""
+        """How many samples were compared."""
 
     @property
     def bounded(self) -> str:

@@ -11,6 +11,8 @@ _CARRIES = frozenset({
     "Transpose", "Unsqueeze",
 })  # fmt: skip
 """Operators that hand on values that they read."""
+_CHOOSE = frozenset({("Gather", 1), ("OneHot", 0)})
+"""Operators with a table, each with the input that chooses among its rows."""
 _INDEXED = frozenset({"Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"})
 _UNPACKS = frozenset({"Cast", "DequantizeLinear", "Mul"})
 _MASK = 2
@@ -45,19 +47,26 @@ def carried(value: ir.Value) -> Iterator[ir.Value]:
         waiting += [output for node in readers for output in node.outputs]
 
 
+def choosers(value: ir.Value) -> Iterator[ir.Node]:
+    """Yield the nodes in which a value chooses rows of a table (Gather), or a class (OneHot)."""
+    for each in carried(value):
+        for node, slot in each.uses():
+            if (node.op_type, slot) in _CHOOSE:
+                yield node
+
+
 def _rows(value: ir.Value) -> int | None:
     """Return how many rows a value may choose among; None where it chooses none."""
     counts = []
-    for each in carried(value):
-        for node, slot in each.uses():
-            if node.op_type == "Gather" and slot == 1:
-                shape, axis = _shape(node.inputs[0]), node.attributes.get_int("axis", 0)
-                if -len(shape) <= axis < len(shape) and isinstance(size := shape[axis], int):
-                    counts.append(size)
-            elif node.op_type == "OneHot" and slot == 0:
-                depth = ir.convenience.get_const_tensor(node.inputs[1]) if node.inputs[1] else None
-                if depth is not None and depth.size == 1:
-                    counts.append(int(depth.numpy().reshape(())))
+    for node in choosers(value):
+        if node.op_type == "Gather":
+            shape, axis = _shape(node.inputs[0]), node.attributes.get_int("axis", 0)
+            if -len(shape) <= axis < len(shape) and isinstance(size := shape[axis], int):
+                counts.append(size)
+        else:
+            depth = ir.convenience.get_const_tensor(node.inputs[1]) if node.inputs[1] else None
+            if depth is not None and depth.size == 1:
+                counts.append(int(depth.numpy().reshape(())))
     return max(min(counts), 1) if counts else None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compression.graph.chosen_rows import carried
+from workers.compression.graph.chosen_rows import choosers
 from workers.compression.graph.shapes import inputs_of
 
 Array = NDArray[np.float64]
@@ -83,16 +83,15 @@ def _declared(value: ir.Value) -> Declared:
 
 def _tables(value: ir.Value) -> Iterator[Array | int]:
     """Yield the tables whose rows a value chooses, or the number of classes of a OneHot."""
-    for each in carried(value):
-        for node, slot in each.uses():
-            if node.op_type == "Gather" and slot == 1:
-                table = _constant(node.inputs[0])
-                if table is not None and table.ndim:
-                    yield np.moveaxis(table, node.attributes.get_int("axis", 0), 0)
-            elif node.op_type == "OneHot" and slot == 0:
-                depth = _constant(node.inputs[1])
-                if depth is not None and depth.size == 1:
-                    yield int(depth.reshape(-1)[0])
+    for node in choosers(value):
+        if node.op_type == "Gather":
+            table = _constant(node.inputs[0])
+            if table is not None and table.ndim:
+                yield np.moveaxis(table, node.attributes.get_int("axis", 0), 0)
+        else:
+            depth = _constant(node.inputs[1])
+            if depth is not None and depth.size == 1:
+                yield int(depth.reshape(-1)[0])
 
 
 def _usual_rows(tables: list[Array | int]) -> NDArray[np.int64]:
