@@ -8,10 +8,11 @@ import typer
 from rich.table import Table
 
 from planish.cli.asking import AsJson, print_json, tell
-from planish.cli.consoles import console, nearness
+from planish.cli.consoles import console
 from planish.cli.deployment import Stop
 from planish.cli.ending import at_once
 from planish.cli.options import drop, share
+from planish.cli.rows import nearness, one_sample, times
 from planish.progress import stages
 
 if TYPE_CHECKING:
@@ -75,22 +76,14 @@ def compare(
 
 
 def _table(found: "Compared", first: Path, second: Path) -> Table:
-    from app.domain.models import said_sizes
-
     table = Table("", first.name, second.name)
-    sizes = said_sizes(found.evaluation.sample_sizes)
-    one_sample = f"one sample of {sizes}" if sizes else "one sample"
+    sample = one_sample(found.evaluation.sample_sizes)
     for name, field in (
-        ("bytes", "size_bytes"), ("parameters", "parameters"), (f"MACs, {one_sample}", "macs")
+        ("bytes", "size_bytes"), ("parameters", "parameters"), (f"MACs, {sample}", "macs")
     ):  # fmt: skip
         table.add_row(name, *(f"{getattr(of, field):,}" for of in (found.first, found.second)))
     if (latency := found.evaluation.latency) is not None:
-        told = latency.told
-        threads = found.evaluation.threads if told is latency else 1
-        times = (f"{told.original.median:.3g}", told.likely("{:.3g}".format))
-        busy = "" if told.certain else " (the machine was busy)"
-        with_ = f"{threads} thread{'' if threads == 1 else 's'}"
-        table.add_row(f"ms, {one_sample}, {with_}{busy}", *times)
+        table.add_row(*times(latency, found.evaluation.threads, sample))
     if found.first.quality and found.second.quality:
         quality = (found.first.quality.value, found.second.quality.value)
         table.add_row(str(found.second.quality.metric), *(f"{value:.4g}" for value in quality))

@@ -10,15 +10,16 @@ from rich.table import Table
 from planish._answers import PATIENCE_S
 from planish._requests import JobOptions, job_body
 from planish.cli.asking import AsJson, print_json, tell
-from planish.cli.consoles import console, nearness
+from planish.cli.consoles import console
 from planish.cli.deployment import Stop
 from planish.cli.options import drop, file_place, place, samples, service_url
 from planish.cli.own_service import service
+from planish.cli.rows import latency_of, nearness, one_sample, times
 from planish.client import Client
 from planish.compressing import DEFAULT_STEPS, GENERATED, Compressed
 from planish.compressing import compress as run
 from planish.credentials import configured_url
-from planish.types import Job, Measures
+from planish.types import Job
 
 
 def compress(
@@ -150,7 +151,10 @@ def _table(made: Compressed) -> Table:
     assert before, "a job that succeeded was measured"
     assert after, "a job that succeeded was measured"
     table.add_row("bytes", f"{before.size_bytes:,}", f"{after.size_bytes:,}")
-    table.add_row("latency, one sample", _latency(before), _latency(after))
+    if (latency := latency_of(made.report)) is not None:
+        evaluation = made.report["evaluation"]
+        sample = one_sample(evaluation.get("sample_sizes", {}))
+        table.add_row(*times(latency, evaluation["threads"], sample))
     table.add_row("parameters", f"{before.parameters:,}", f"{after.parameters:,}")
     if before.quality and after.quality:
         name = f"{after.quality.metric}, {after.quality.samples} unseen samples"
@@ -158,7 +162,3 @@ def _table(made: Compressed) -> Table:
     if after.fidelity:
         table.add_row(*nearness(after.fidelity))
     return table
-
-
-def _latency(measures: Measures) -> str:
-    return "" if measures.latency_ms is None else f"{measures.latency_ms:.3g} ms"

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from planish.cli.consoles import console
 from planish.cli.deployment import Stop
 from planish.cli.ending import at_once, end_as_interrupted
+from planish.cli.rows import latency_of, times
 from planish.client import Client
-from planish.types import Dataset, Event, Job, Model
+from planish.types import Dataset, Job, Model
 
 if TYPE_CHECKING:
     from planish.demo.receiver import Receiver
@@ -84,20 +84,10 @@ def _upload(client: Client, lines: "Lines") -> tuple[Model, Dataset]:
 
 
 def _run(client: Client, model: Model, dataset: Dataset) -> Job:
-    """Submit the job and show its events as they come."""
+    """Submit the job, and wait for it."""
     job = client.submit(model, _STEPS, dataset=dataset, name="demo", tags=["demo"])
     screen.print(f"Job:      {job.id}: {_STEPS[0]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen, transient=True) as progress:
-        bar = progress.add_task("queued", total=1.0)
-
-        def show(event: Event) -> None:
-            if event.kind == "progress":
-                progress.update(
-                    bar, completed=event.data["progress"], description=event.data["stage"]
-                )
-
-        return client.wait(job, on_event=show)
+    return client.jobs.wait(job)
 
 
 def _await_webhook(hook: "Receiver", job: Job) -> None:
@@ -137,12 +127,10 @@ def _table(job: Job, report: dict[str, Any], lines: "Lines", artifact: Path) -> 
         f"{after.size_bytes:,} B",
         f"{smaller:.2f} times smaller",
     )
-    if before.latency_ms and after.latency_ms:
-        ratio = before.latency_ms / after.latency_ms
-        change = f"{ratio:.2f} times faster" if ratio >= 1 else f"{1 / ratio:.2f} times slower"
-        table.add_row(
-            "latency, one line", f"{before.latency_ms:.2f} ms", f"{after.latency_ms:.2f} ms", change
-        )
+    if (latency := latency_of(report)) is not None:
+        interval = latency.told.interval
+        faster = f"{interval} times as fast" if interval else "not certain"
+        table.add_row(*times(latency, report["evaluation"]["threads"], "one line"), faster)
     table.add_row(
         f"characters read right, {len(written)} held-out lines",
         f"{100 * was:.2f} %",

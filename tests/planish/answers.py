@@ -91,3 +91,21 @@ NO_MODEL: dict[str, Any] = {
     "errors": [{"pointer": "#/model", "detail": "There is no model ''."}],
 }
 """The answer to the plan of a job whose model is not uploaded yet, where nothing else is wrong."""
+
+_SPREAD = {"p10": 1.0, "p90": 20.0, "runs": 9}
+REPORT: dict[str, Any] = {
+    "evaluation": {
+        "threads": 2,
+        "sample_sizes": {"width": 40},
+        "latency": {
+            "original": {**_SPREAD, "median": 7.0},
+            "compressed": {**_SPREAD, "median": 2.0},
+            "speedup": 1.6,
+            "speedup_low": 1.4,
+            "speedup_high": 1.75,
+            "certain": False,
+            "what_a_newer_service_tells": 1,
+        },
+    }
+}
+"""What was measured on a busy machine, whose two medians are of different moments."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from planish.cli.commands import CANCELLED
-from tests.planish.answers import CONTENT, DATASET, DONE, ENDED, JOB, MODEL, NO_MODEL
+from tests.planish.answers import CONTENT, DATASET, DONE, ENDED, JOB, MODEL, NO_MODEL, REPORT
 from tests.planish.conftest import Run
 from tests.planish.scripted import Answer, answer, events, problem, scripted
 
@@ -22,7 +22,7 @@ JOB_THAT_ENDS = [
     events(ENDED),
     answer(200, DONE),
     answer(200, CONTENT),
-    answer(200, {}),
+    answer(200, REPORT),
 ]
 """The answers to a job that is submitted, awaited and downloaded, then to one for its report."""
 
@@ -46,6 +46,19 @@ def test_json_is_on_standard_output_and_messages_are_not(
     asked = json.loads(service.requests[3].body)
     assert asked["steps"] == [{"method": "quantize"}]
     assert asked["require"] == {"max_quality_drop": 0.01}
+
+
+def test_times_are_told_as_they_compare_and_not_by_two_medians(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"x")
+    with scripted([*BEGUN, *JOB_THAT_ENDS]) as service:
+        assert run("compress", model, "--url", service.url) == 0
+    [told] = [line for line in capsys.readouterr().out.splitlines() if "ms, " in line]
+    cells = [cell.strip() for cell in told.strip("│").split("│")]
+    name = "ms, one sample of width = 40, 2 threads (the machine was busy)"
+    assert cells == [name, "7", "4 to 5"]
 
 
 def test_a_search_is_asked_for_in_place_of_steps(run: Run, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from planish.cli.consoles import nearness
+from planish.cli.rows import nearness
 
 ANSWERS, VARIANCE = "same answers as the first", "variance of the first that is kept"
 
