@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import uvicorn
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from app import logs, tracing
@@ -39,7 +39,7 @@ from app.web.dashboard.visitor import LogInFirst
 from app.web.gateway import Gateway
 from app.web.metrics import Metrics
 from app.web.middleware import Guarded, Observed
-from app.web.parameters import PREFIX, require_known
+from app.web.parameters import PREFIX
 from app.web.protocol import Protocol
 from app.web.rates import Rates
 from app.web.watch import Watch
@@ -104,7 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
         devices, usage,
     )  # fmt: skip
     for part in of_api:
-        app.include_router(part.router, prefix=PREFIX, dependencies=[Depends(require_known)])
+        app.include_router(part.router, prefix=PREFIX)
     app.include_router(health.router)
     app.include_router(reference.router)
     app.include_router(dashboard.router)

@@ -1,8 +1,9 @@
 """Query parameters that a call does not know are refused, as unknown fields of bodies are."""
 
-from collections.abc import Sequence
-
 from fastapi import Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query
+from fastapi.routing import APIRoute
 
 from app.domain.problems import FieldError, Invalid
 from app.domain.wording import listed
@@ -10,14 +11,11 @@ from app.domain.wording import listed
 PREFIX = "/v1"
 """What the paths of all calls begin with."""
 
-_ALIKE = {"HEAD": "GET"}
-"""Methods that are described as another one."""
-
 _NAMED = 20
 """Unknown parameters that a problem names at most."""
 
 
-async def require_known(request: Request) -> None:
+def require_known(request: Request) -> None:
     """Refuse a request with query parameters that its call does not have.
 
     Raises:
@@ -25,26 +23,22 @@ async def require_known(request: Request) -> None:
     """
     if not request.query_params:
         return
-    known = _described(request)
-    if known is None:
-        return
+    known = _parameters(request.scope["route"])
     there_are = f"there are {listed(known, len(known))}" if known else "the call has none"
-    errors = [
-        FieldError(pointer=f"#/query/{name[:100]}", detail=f"is no parameter here: {there_are}")
-        for name in dict.fromkeys(request.query_params.keys())
-        if name not in known
-    ]
-    if errors:
-        first = next(name for name in request.query_params if name not in known)
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise Invalid(f"'{first[:100]}' {errors[0].detail}{more}.", errors=errors[:_NAMED])
+    unknown = [name for name in dict.fromkeys(request.query_params.keys()) if name not in known]
+    if not unknown:
+        return
+    says = f"is no parameter here: {there_are}"
+    more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+    raise Invalid(
+        f"'{unknown[0][:100]}' {says}{more}.",
+        errors=[
+            FieldError(pointer=f"#/query/{name[:100]}", detail=says) for name in unknown[:_NAMED]
+        ],
+    )
 
 
-def _described(request: Request) -> Sequence[str] | None:
-    """Return the query parameters of a call by its description; None where it has none."""
-    described = request.app.openapi()["paths"]
-    path = described.get(f"{PREFIX}{request.scope['route'].path_format}", {})
-    method = _ALIKE.get(request.method, request.method).lower()
-    if method not in path:
-        return None
-    return [each["name"] for each in path[method].get("parameters", []) if each["in"] == "query"]
+def _parameters(route: APIRoute) -> list[str]:
+    """Return the query parameters of a call, and of all that it depends on."""
+    fields = get_flat_params(route.dependant)
+    return [field.alias for field in fields if isinstance(field.field_info, Query)]

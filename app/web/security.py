@@ -14,6 +14,7 @@ from app.services import keys
 from app.services.keys import Scope
 from app.settings import Settings
 from app.web.gateway import Call, gateway_of
+from app.web.parameters import require_known
 
 LOCAL_TENANT = "local"
 """Whose everything is where no key is needed."""
@@ -34,12 +35,13 @@ async def authenticate(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Call:
-    """Find out whose request this is.
+    """Find out whose request this is, and that it asks for nothing that its call does not know.
 
     Raises:
         Unauthenticated: There is no key, or it is unknown, expired or revoked.
         TooManyRequests: The key has sent more than a minute's requests.
         Forbidden: The key lacks the scope: ``read`` for GET, ``write`` for all else.
+        Invalid: It has query parameters that the call does not have. Who lacks a key is not told.
     """
     scope: Scope = "read" if request.method in _READING else "write"
     return await _allowed(request, credentials, scope)
@@ -52,7 +54,7 @@ async def authenticate_writer(
     """Find out whose request this is, which lets its caller write whatever its method.
 
     Raises:
-        Unauthenticated, TooManyRequests, Forbidden: as ``authenticate``.
+        Unauthenticated, TooManyRequests, Forbidden, Invalid: as ``authenticate``.
     """
     return await _allowed(request, credentials, "write")
 
@@ -62,6 +64,14 @@ Writer = Annotated[Call, Depends(authenticate_writer)]
 
 
 async def _allowed(
+    request: Request, credentials: HTTPAuthorizationCredentials | None, scope: Scope
+) -> Call:
+    call = await _whose(request, credentials, scope)
+    require_known(request)
+    return call
+
+
+async def _whose(
     request: Request, credentials: HTTPAuthorizationCredentials | None, scope: Scope
 ) -> Call:
     gateway = gateway_of(request)

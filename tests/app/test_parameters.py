@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import httpx
+
 from tests.app.service import Service, pointers
 
 
@@ -28,6 +30,12 @@ def test_a_name_that_is_wrong_is_refused_with_those_that_there_are(service: Serv
     none = service.http.get(f"/v1/models/{model}?surprise=1")
     assert none.json()["detail"] == "'surprise' is no parameter here: the call has none."
     assert service.http.get(f"/v1/models/{model}").status_code == 200, "nothing was deleted"
+
+
+def test_who_has_no_key_is_told_that_first(service: Service) -> None:
+    for headers in ({}, {"Authorization": "Bearer plk_none"}):
+        answer = httpx.get(f"{service.url}/v1/jobs?surprise=1", headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (401, "unauthenticated")
 
 
 def test_every_call_knows_the_parameters_that_it_describes_and_no_other(service: Service) -> None:
