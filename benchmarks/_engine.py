@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ def run(
     threads: int = THREADS,
     environment: Mapping[str, str] | None = None,
     engine: Sequence[str] = ("-m", "workers.compression"),
+    seconds: int | None = None,
 ) -> Result:
     """Run a job and return how it ended.
 
@@ -52,9 +55,10 @@ def run(
         threads: of the processor.
         environment: of the process; None for that of this one.
         engine: the arguments with which Python runs a job directory.
+        seconds: of processor time, after which it is killed.
 
     Raises:
-        SystemExit: the engine failed, which no order may make it do.
+        SystemExit: the engine failed, which no order may make it do, or was killed.
     """
     with tempfile.TemporaryDirectory(prefix="planish-bench-") as name:
         directory = Path(name)
@@ -68,6 +72,7 @@ def run(
             check=False,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=None if seconds is None else partial(limited, seconds),
         )
         if ran.returncode:
             sys.exit(f"{steps}: {ran.stderr}")
@@ -75,6 +80,11 @@ def run(
         if keep is not None and result.artifacts:
             shutil.copyfile(directory / ARTIFACTS / result.artifacts[0].path, keep)
     return result
+
+
+def limited(seconds: int) -> None:
+    """Let this process compute for so long, other work on the machine not counted."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
 
 def row(report: Report) -> dict[str, float]:

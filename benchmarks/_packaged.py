@@ -20,12 +20,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from app.domain.directory import ORIGINAL, UPLOAD
 from benchmarks import _ocr
 from benchmarks._cache import CACHE
-from benchmarks._subject import Subject
-from workers.compression.inputs import evaluation_set_of
-from workers.compression.intake.inspect import inspect_model
+from benchmarks._subject import Subject, samples_of
 from workers.compression.measure.reference import Reference
 
 Arrays = dict[str, NDArray[Any]]
@@ -45,11 +42,9 @@ def _subject(model: Callable[[], Path], inputs: Callable[[Random, int], Arrays])
         if model() not in references:
             with tempfile.TemporaryDirectory() as name:
                 scratch = Path(name)
-                (scratch / UPLOAD).symlink_to(model())
-                inspect_model(scratch / UPLOAD, scratch)
                 drawn = _stored(inputs(np.random.default_rng(1), JUDGED), scratch / "drawn.npz")
-                judged = evaluation_set_of(scratch / ORIGINAL, drawn, scratch)
-                references[model()] = Reference(model(), judged.samples, threads=1)
+                judged = samples_of(model(), drawn, scratch)
+                references[model()] = Reference(model(), judged, threads=1)
         return references[model()]
 
     def dataset() -> Path:

@@ -1,86 +1,115 @@
-"""Peers that quantize after training, each as a function from a graph and data to a graph.
+"""Peers that quantize after training: which there are, and how one is run.
 
-onnxruntime's own tools are in every environment. A peer whose packages disagree with ours would be
-a row of ``PEERS`` that runs the Python of its own virtual environment.
+Each is a module of ``benchmarks.peers``, run by a Python of its own, because the packages of one
+disagree with those of another. ``python -m benchmarks.peers`` makes the environments.
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_dynamic,
-    quantize_static,
-)
-from onnxruntime.quantization.shape_inference import quant_pre_process
+from benchmarks._cache import CACHE
+from benchmarks._engine import limited
 
-Feeds = dict[str, NDArray[Any]]
-Peer = Callable[[Path, list[Feeds], Path], None]
-"""Quantizes a graph, with what runs of it read, into a file."""
+ENVIRONMENTS = Path(os.environ.get("PLANISH_BENCH_PEERS", CACHE / "peers"))
+"""Where the peers' virtual environments are."""
 
-MAIN = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
+SECONDS = 360
+"""Of processor time, the most that a way may take with a model."""
+_BYTES = 14 << 30
+"""The most memory that a peer may ask for."""
 
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONPATH": str(Path(__file__).parents[1]),
+}
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no types
-    """Hands on what runs read, one after the other."""
-
-    def __init__(self, feeds: list[Feeds]) -> None:
-        self._feeds: Iterator[Feeds] = iter(feeds)
-
-    def get_next(self) -> Feeds | None:
-        """Return what the next run reads."""
-        return next(self._feeds, None)
+_MAIN = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
-def _static(**settings: Any) -> Peer:
-    """Return onnxruntime's static quantization with its pre-processing."""
+@dataclass(frozen=True)
+class Peer:
+    """A set-up of a peer."""
 
-    def quantized(model: Path, feeds: list[Feeds], result: Path) -> None:
-        prepared = result.with_suffix(".prepared.onnx")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
-            quantize_static(
-                str(prepared),
-                str(result),
-                _Reader(feeds),
-                quant_format=QuantFormat.QDQ,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                **settings,
-            )
-        prepared.unlink()
+    module: str
+    """Of ``benchmarks.peers``; an environment has its name."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
-    return quantized
+    def quantize(self, model: Path, runs: Path, result: Path) -> None:
+        """Quantize a graph into a file.
+
+        Args:
+            model: as ONNX.
+            runs: what runs of one sample each read, ``[runs, …]`` by input.
+            result: is written.
+
+        Raises:
+            ValueError: it gave no file.
+        """
+        command = [self._python(), "-m", f"benchmarks.peers.{self.module}"]
+        ended = subprocess.run(
+            [*command, model, runs, result, json.dumps(self.settings)],
+            cwd=result.parent,  # some leave files there
+            env=os.environ | _ENVIRONMENT,
+            check=False,
+            capture_output=True,
+            text=True,
+            preexec_fn=_within_limits,
+        )
+        if ended.returncode or not result.exists():
+            lines = [line for line in ended.stderr.splitlines() if line.strip()]
+            raise ValueError(lines[-1] if lines else f"it ended with {ended.returncode}")
+
+    def _python(self) -> str:
+        if self.module == "onnxruntime":
+            return sys.executable
+        return str(ENVIRONMENTS / self.module / "bin/python")
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its environment was made."""
+        return Path(self._python()).exists()
 
 
-def _dynamic(model: Path, _feeds: list[Feeds], result: Path) -> None:
-    quantize_dynamic(str(model), str(result), per_channel=True, weight_type=QuantType.QInt8)
+def _within_limits() -> None:
+    limited(SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
 
 
 PEERS: Mapping[str, Peer] = {
-    "onnxruntime static": _static(),
-    "onnxruntime static, main operators": _static(op_types_to_quantize=MAIN),
-    "onnxruntime static, main operators, percentile": _static(
-        op_types_to_quantize=MAIN, calibrate_method=CalibrationMethod.Percentile
+    "onnxruntime static": Peer("onnxruntime"),
+    "onnxruntime static, main operators": Peer("onnxruntime", {"op_types_to_quantize": _MAIN}),
+    "onnxruntime static, main operators, percentile": Peer(
+        "onnxruntime", {"op_types_to_quantize": _MAIN, "calibrate_method": "Percentile"}
     ),
-    "onnxruntime dynamic": _dynamic,
+    "onnxruntime dynamic": Peer("onnxruntime", {"dynamic": True}),
+    "NNCF": Peer("nncf"),
+    "NNCF, mixed": Peer("nncf", {"preset": "MIXED"}),
+    "NNCF, mixed, slow bias correction": Peer(
+        "nncf", {"preset": "MIXED", "fast_bias_correction": False}
+    ),
+    "Neural Compressor": Peer("onnx_neural_compressor"),
+    "Neural Compressor, QDQ, per channel": Peer(
+        "onnx_neural_compressor", {"quant_format": "QDQ", "per_channel": True}
+    ),
+    "Neural Compressor, smoothed": Peer(
+        "onnx_neural_compressor", {"per_channel": True, "extra_options": {"SmoothQuant": True}}
+    ),
+    "ModelOpt": Peer("modelopt"),
+    "ModelOpt, extremes": Peer("modelopt", {"calibration_method": "max"}),
+    "ModelOpt, main operators": Peer("modelopt", {"op_types_to_quantize": _MAIN}),
+    "Quark, INT8_CNN_DEFAULT": Peer("quark", {"config": "INT8_CNN_DEFAULT"}),
+    "Quark, A8W8": Peer("quark", {"config": "A8W8"}),
+    "Quark, XINT8": Peer("quark", {"config": "XINT8"}),
+    "onnxsim": Peer("onnxsim"),
+    "onnxsim, full graph": Peer("onnxsim", {"full_graph": True}),
+    "onnxsim, auto": Peer("onnxsim", {"auto": True}),
 }
-
-
-def feeds_of(arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> list[Feeds]:
-    """Return what runs of one sample each read.
-
-    Args:
-        arrays: ``[samples, …]`` by the inputs' names.
-        rows: the samples.
-    """
-    return [{name: array[row : row + 1] for name, array in arrays.items()} for row in rows.tolist()]
+"""The first set-up of a module is what its makers give by default."""

@@ -50,9 +50,16 @@ def conclude(name: str, bars: Sequence[Bar], seed: int | None = None, **samples:
         seed: of whatever was random.
         samples: the single measurements that the bars were made of.
     """
-    width = max(len(bar.what) for bar in bars)
+    width = max((len(bar.what) for bar in bars), default=0)
     for bar in bars:
         print(f"{bar.what:{width}}  {bar}")
+    record(name, bars, seed, **samples)
+    missed = not all(bar.met for bar in bars)
+    sys.exit("--strict" in sys.argv and missed)
+
+
+def record(name: str, bars: Sequence[Bar], seed: int | None = None, **samples: Any) -> None:
+    """Write ``results/<name>.json``; see ``conclude``."""
     RESULTS.mkdir(exist_ok=True)
     found: Mapping[str, Any] = {
         "benchmark": name,
@@ -64,6 +71,6 @@ def conclude(name: str, bars: Sequence[Bar], seed: int | None = None, **samples:
         "bars": [{**asdict(bar), "met": bar.met} for bar in bars],
         "samples": samples,
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    missed = not all(bar.met for bar in bars)
-    sys.exit("--strict" in sys.argv and missed)
+    path = RESULTS / f"{name}.json"
+    path.with_suffix(".new").write_text(json.dumps(found, indent=1) + "\n")
+    path.with_suffix(".new").rename(path)

@@ -1,34 +1,33 @@
-"""Quantization after training, as a user asks for it, beside onnxruntime's own tools.
+"""Quantization after training, as a user asks for it, beside what others' tools make of a model.
 
 Ours is ``{"method": "quantize"}`` (``auto``), the same with a bound, and ``static``. Every way gets
 the same calibration samples; a result is judged on data that no step has seen, and timed by turns
 with the original, with one thread and with two. ``--models`` chooses models, ``--ways`` ways.
-A busy machine cannot tell speeds: the load is in the JSON.
+What ``results/ptq.json`` holds of the same versions is not measured again, unless ``--again`` says
+so. A busy machine cannot tell speeds: the load is in the JSON.
 """
 
 import argparse
+import json
+import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import _engine, _ocr, _packaged, _ptq_peers, _task
+from benchmarks import _engine, _ocr, _packaged, _ptq_bars, _ptq_page, _task
 from benchmarks._engine import SEED
-from benchmarks._report import Bar, conclude
-from benchmarks._subject import Subject
+from benchmarks._ptq_peers import PEERS, SECONDS, Peer
+from benchmarks._report import RESULTS, conclude, record
+from benchmarks._subject import CALIBRATION, Subject
 from workers.compression.measure import clock, turns
-from workers.compression.samples.context import Feeds
-from workers.compression.samples.split import split
+from workers.compression.measure.machine import versions
 from workers.compression.targets import onnx as target
-
-CALIBRATION = 128
-"""Samples of the training part that peers calibrate on, as many as ours does by itself."""
-
-NOT_SLOWER, POINT = 0.97, 1.0
 
 OURS: Mapping[str, tuple[Mapping[str, Any], float | None]] = {
     "auto": ({"method": "quantize"}, None),
@@ -36,6 +35,10 @@ OURS: Mapping[str, tuple[Mapping[str, Any], float | None]] = {
     "static": ({"method": "quantize", "mode": "static"}, None),
 }
 """A step, and the loss that the job allows."""
+
+Row = dict[str, Any]
+Results = dict[str, dict[str, Row]]
+"""The figures of each way, by model."""
 
 
 def _network(name: str) -> Subject:
@@ -56,10 +59,10 @@ def _retrieval() -> Subject:
 
 
 SUBJECTS: Mapping[str, Callable[[], Subject]] = {
+    **_packaged.SUBJECTS,
     "PP-OCRv6": _reader,
     "MiniLM": _retrieval,
     **{name: partial(_network, name) for name in _task.NETWORKS},
-    **_packaged.SUBJECTS,
 }
 """Trained models, each with what it takes to judge it."""
 
@@ -67,103 +70,110 @@ SUBJECTS: Mapping[str, Callable[[], Subject]] = {
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--models", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
-    known = [*OURS, *_ptq_peers.PEERS]
-    options.add_argument("--ways", nargs="+", choices=known, default=known)
+    there = [way for way, peer in PEERS.items() if peer.is_there]
+    options.add_argument("--ways", nargs="+", choices=[*OURS, *PEERS], default=[*OURS, *there])
+    options.add_argument("--again", action="store_true")
+    options.add_argument("--page", action="store_true")
     asked = options.parse_args()
-    results: dict[str, dict[str, Any]] = {}
-    for name in asked.models:
-        results[name], subject = {}, SUBJECTS[name]()
-        for way in asked.ways:
-            results[name][way] = _figures(subject, way)
-            print(f"{name:14} {way:48} {results[name][way]}", flush=True)
-    bars = [bar for name, ways in results.items() for bar in _bars(name, ways)]
-    conclude("ptq", bars, seed=SEED, calibration=CALIBRATION, results=results)
+    results = _earlier()
+    for name, ways in [] if asked.page else _rounds(asked.models, asked.ways):
+        known = {} if asked.again else results.get(name, {})
+        missing = [way for way in ways if known.get(way, {}).get("versions") != versions()]
+        subject = SUBJECTS[name]() if missing else None
+        for way in missing:
+            assert subject is not None
+            row = _row(subject, way)
+            print(f"{name:20} {way:46} {_told(row)}", flush=True)
+            results = _earlier()
+            results.setdefault(name, {})[way] = row
+            record("ptq", _ptq_bars.of(results, OURS), SEED, results=results)
+    _ptq_page.write(results, OURS)
+    conclude("ptq", _ptq_bars.of(results, OURS), SEED, calibration=CALIBRATION, results=results)
 
 
-def _figures(subject: Subject, way: str) -> dict[str, Any]:
-    """Return what a way made of a model, or why it failed."""
+def _earlier() -> Results:
+    """Return what was measured; another process may have added to it."""
+    path = RESULTS / "ptq.json"
+    if not path.exists():
+        return {}
+    found: Results = json.loads(path.read_text())["samples"]["results"]
+    return found
+
+
+def _rounds(models: list[str], ways: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield models and ways: all models with ours and one set-up of each peer come first."""
+    firsts = {peer.module: way for way, peer in reversed(list(PEERS.items()))}
+    first = [*OURS, *firsts.values()]
+    for wanted in (first, [way for way in PEERS if way not in first]):
+        for name in models:
+            yield name, [way for way in ways if way in wanted]
+
+
+def _row(subject: Subject, way: str) -> Row:
+    """Return what a way made of a model, or why it failed, and on what."""
+    facts = {"at": f"{datetime.now(UTC):%d %B %Y %H:%M}", "versions": versions()}
     with tempfile.TemporaryDirectory(prefix="planish-bench-") as scratch:
         result, started = Path(scratch) / "model.onnx", time.monotonic()
         try:
-            _maker(way)(subject, result)
-        except Exception as error:  # noqa: BLE001 (peers fail in every way)
-            return {"problem": f"{type(error).__name__}: {str(error)[:300]}"}
-        seconds = time.monotonic() - started
-        sizes = [path.stat().st_size for path in (subject.model(), result)]
-        return {
-            "lost": subject.lost(subject.judge(result)),
-            "smaller": sizes[0] / sizes[1],
-            "faster": {threads: _faster(subject, result, threads) for threads in (1, 2)},
-            "seconds": seconds,
-        }
+            _make(subject, way, result)
+            seconds = time.monotonic() - started
+            figures = _figures(subject, result) | {"seconds": round(seconds, 1)}
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (peers fail in every way)
+            figures = {"problem": f"{type(error).__name__}: {str(error)[:300]}"}
+    return figures | facts | {"load": round(os.getloadavg()[0], 1)}
 
 
-def _maker(way: str) -> Callable[[Subject, Path], None]:
-    """Return what quantizes a model into a file."""
-    if way in _ptq_peers.PEERS:
-        return lambda subject, result: _ptq_peers.PEERS[way](
-            subject.model(), _calibration(subject), result
-        )
-    step, bound = OURS[way]
-    return lambda subject, result: _compress(subject, step, bound, result)
+def _told(row: Row) -> str:
+    if "problem" in row:
+        return str(row["problem"])
+    faster = row["faster"].values()
+    speeds = " ".join(f"{value:.2f} ({low:.2f}-{high:.2f})" for value, low, high in faster)
+    lost, smaller = (f"{row[key]:.2f}" for key in ("lost", "smaller"))
+    return f"lost {lost}, smaller {smaller}, faster {speeds}, {row['seconds']} s"
 
 
-def _compress(subject: Subject, step: Mapping[str, Any], bound: float | None, result: Path) -> None:
-    """Run the engine.
+def _make(subject: Subject, way: str, result: Path) -> None:
+    """Quantize a model into a file.
 
     Raises:
-        ValueError: the job gave no file.
+        ValueError: there is no file.
     """
-    ended = _engine.run(subject.model(), subject.dataset(), [step], result, bound=bound)
+    if way in PEERS:
+        _by_peer(subject, PEERS[way], result)
+        return
+    step, bound = OURS[way]
+    ended = _engine.run(
+        subject.model(), subject.dataset(), [step], result, bound=bound, seconds=SECONDS
+    )
     if not result.exists():
         raise ValueError(ended.problem.detail if ended.problem else "there is no artifact")
 
 
-def _calibration(subject: Subject) -> list[Feeds]:
-    """Return what runs on the calibration samples read, of the part that the engine trains on."""
-    with np.load(subject.dataset()) as stored:
-        arrays = {key: stored[key] for key in stored.files}
-    targets = arrays.pop("targets", None)
-    count = len(next(iter(arrays.values())))
-    train = np.asarray(split(count, targets, SEED).train)
-    rows = np.random.default_rng(SEED).permutation(train)[:CALIBRATION]
-    return _ptq_peers.feeds_of(arrays, rows)
+def _by_peer(subject: Subject, peer: Peer, result: Path) -> None:
+    runs = result.with_name("runs.npz")
+    feeds = subject.calibration
+    arrays: dict[str, Any] = {name: np.stack([each[name] for each in feeds]) for name in feeds[0]}
+    np.savez(runs, **arrays)
+    peer.quantize(subject.model(), runs, result)
+
+
+def _figures(subject: Subject, result: Path) -> Row:
+    sizes = [path.stat().st_size for path in (subject.model(), result)]
+    return {
+        "lost": subject.lost(subject.judge(result)),
+        "smaller": sizes[0] / sizes[1],
+        "faster": {str(threads): _faster(subject, result, threads) for threads in (1, 2)},
+    }
 
 
 def _faster(subject: Subject, result: Path, threads: int) -> tuple[float, float, float]:
     """Return by how much a file is faster than the original on one sample, with the interval."""
-    (feeds, *_) = _calibration(subject)
     timers = [
-        clock.timer(target.open_session(path, threads), feeds, threads)
+        clock.timer(target.open_session(path, threads), subject.calibration[0], threads)
         for path in (subject.model(), result)
     ]
     ratio = turns.by_turns(timers).ratio
     return ratio.value, ratio.low, ratio.high
-
-
-def _bars(name: str, ways: Mapping[str, Mapping[str, Any]]) -> list[Bar]:
-    """Return what is asked of ours on a model, and of ours beside the best peer within a point."""
-    bars = []
-    for way in (way for way in OURS if way in ways and "problem" not in ways[way]):
-        found = ways[way]
-        slowest = min(value for value, _, _ in found["faster"].values())
-        bars += [
-            Bar(f"{name}, {way}: lost", "points", found["lost"], POINT + 1e-9, "under"),
-            Bar(f"{name}, {way}: speed", "times", slowest, NOT_SLOWER, "at least"),
-            Bar(f"{name}, {way}: size", "times smaller", found["smaller"], 1, "at least"),
-        ]
-        good = [
-            each
-            for peer, each in ways.items()
-            if peer in _ptq_peers.PEERS and "problem" not in each and each["lost"] <= POINT
-        ]
-        best = max((each["faster"][1][0] for each in good), default=None)
-        if best is not None:
-            ours = found["faster"][1][0]
-            bars.append(
-                Bar(f"{name}, {way}: beside the fastest peer", "times", ours / best, 1, "at least")
-            )
-    return bars
 
 
 if __name__ == "__main__":

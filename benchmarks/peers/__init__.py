@@ -1,0 +1,1 @@
+"""Peers that quantize after training, each run by the Python of an environment of its own."""
