@@ -1,6 +1,6 @@
 """Fold constants: compute the nodes that depend on constants only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from workers.compression.graph import runtime
 from workers.compression.graph.chance import RANDOM
 from workers.compression.graph.inference import infer
+from workers.compression.graph.rewrites.joined import groups_of, read_inside_only, read_outside
 
+_TINY = 4 << 10
 _SMALL = dict.fromkeys(
-    ("Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"), 4 << 10
+    ("Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"), _TINY
 ) | {"Transpose": 0}
 """Bytes up to which a result may be larger than the constants that it replaces: sizes and shapes
 that are cast or picked, not weights that are stored in a narrow type, or that others read too. What
@@ -54,8 +56,10 @@ def fold_constants(model: ir.Model, *, growing: bool = False) -> int:
        little memory and hardly makes the file grow. A float16 weight stays as it is stored, and
        so does a weight that is turned for some who read it, not for all. With ``growing`` results
        may be of any size: weights that are stored in few bits become floats.
-    4. Random operators, quantization and nodes with subgraphs stay.
-    5. A node that makes a graph output, strings or sequences stays.
+    4. Nodes that cut weights and join them in another order are folded together where their
+       results are no larger than the weights, as torch exports recurrent layers.
+    5. Random operators, quantization and nodes with subgraphs stay.
+    6. A node that makes a graph output, strings or sequences stays.
     """
     infer(model)
     folder = _Folder(model, growing=growing)
@@ -63,6 +67,7 @@ def fold_constants(model: ir.Model, *, growing: bool = False) -> int:
         if isinstance(node.graph, ir.Graph):
             folder.look_at(node)
     folder.run_batch()
+    folder.fold_joined()
     return folder.folded
 
 
@@ -120,6 +125,25 @@ class _Folder:
             if self._is_constant(node):
                 self._fold([node])
 
+    def fold_joined(self) -> None:
+        """Fold the nodes whose results grow one by one, but not together."""
+        left = list[ir.Node]()
+        for node in ir.traversal.RecursiveGraphIterator(self._model.graph):
+            if node.domain == "" and self._is_constant(node) and all(map(_is_known, node.outputs)):
+                left.append(node)
+                self._made.update(node.outputs)
+        read = {value for node in left for value in node.inputs if value is not None}
+        weights = {value for value in read - self._made if self._size(value) > _TINY}
+        for group in groups_of(left, weights):
+            values = {value for node in group for value in (*node.inputs, *node.outputs) if value}
+            replaced, results = read_inside_only(group), read_outside(group)
+            grows = self._together(results) > self._together(replaced)
+            if not grows and self._together(values) <= _LARGE:
+                self._fold(group)
+
+    def _together(self, values: Iterable[ir.Value]) -> int:
+        return sum(map(self._size, values))
+
     def _is_constant(self, node: ir.Node) -> bool:
         values = [value for value in node.inputs if value is not None]
         return (
@@ -155,13 +179,7 @@ class _Folder:
         """Replace nodes by their results; return False if onnxruntime cannot run them."""
         if not batch:
             return True
-        members = set(batch)
-        results = [
-            value
-            for node in batch
-            for value in node.outputs
-            if any(reader not in members for reader in value.consumers())
-        ]
+        results = read_outside(batch)
         arrays = _run(batch, results, self._model)
         if arrays is None:
             return False
@@ -202,6 +220,11 @@ def _picked_sizes(node: ir.Node) -> _Array | None:
     if not all(isinstance(size, int) for size in sizes):
         return None
     return np.asarray(sizes, np.int64).reshape(places.shape)
+
+
+def _is_known(output: ir.Value) -> bool:
+    """Return whether a node's output may be replaced by a constant of a known size."""
+    return _bytes(output) is not None and not output.is_graph_output()
 
 
 def _bytes(value: ir.Value) -> int | None:

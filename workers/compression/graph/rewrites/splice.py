@@ -49,6 +49,16 @@ def replace(node: ir.Node, values: Sequence[ir.Value | None]) -> None:
         output.replace_all_uses_with(passed.outputs[0], replace_graph_outputs=True)
         passed.outputs[0].name, output.name = output.name, None
     graph.remove(node, safe=True)
+    _release(node)
+
+
+def _release(node: ir.Node) -> None:
+    """Let the subgraphs of a removed node read nothing: what they read has other readers now."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            for inner in ir.traversal.RecursiveGraphIterator(attribute.as_graph()):
+                for place in range(len(inner.inputs)):
+                    inner.replace_input_with(place, None)
 
 
 def constant_of(value: ir.Value | None) -> int | bool | None:
