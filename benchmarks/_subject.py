@@ -7,8 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
 from app.domain.directory import ORIGINAL, UPLOAD
 from benchmarks._engine import SEED
+from workers.compression.graph.load import load
+from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.inputs import evaluation_set_of
 from workers.compression.intake.inspect import inspect_model
 from workers.compression.samples.context import Feeds, Samples
@@ -36,6 +40,15 @@ class Subject:
         """Return the points lost of what counts."""
         counts = next(iter(self.original))
         return self.original[counts] - float(measured[counts])
+
+    @cached_property
+    def weights(self) -> float:
+        """The share of the file that its weights take, those in bodies among them."""
+        model = load(self.model())
+        lift_constants(model)
+        values = [value for graph in model.graphs() for value in graph.initializers.values()]
+        tensors = [value.const_value for value in values if value.dtype == ir.DataType.FLOAT]
+        return sum(each.nbytes for each in tensors if each) / self.model().stat().st_size
 
     @cached_property
     def calibration(self) -> list[Feeds]:

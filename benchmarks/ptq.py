@@ -162,6 +162,7 @@ def _figures(subject: Subject, result: Path) -> Row:
     return {
         "lost": subject.lost(subject.judge(result)),
         "smaller": sizes[0] / sizes[1],
+        "weights": subject.weights,
         "faster": {str(threads): _faster(subject, result, threads) for threads in (1, 2)},
     }
 
