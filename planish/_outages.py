@@ -22,7 +22,7 @@ class Outage:
         self._failures = 0
 
     def failed(self, why: str) -> None:
-        """Note that a request was not answered, or not by the service."""
+        """Note that a request was not answered, or not by the service, and is sent again."""
         self._failures += 1
         if self._tell is not None and self._failures == _TOLD:
             self._tell(f"{self._url} does not answer ({why}); trying again …")

@@ -1,7 +1,7 @@
 """``planish.compress``: from a file to a smaller one in one call."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -11,7 +11,7 @@ from planish._formats import require_name, suffix_of
 from planish._requests import JobOptions, Step
 from planish._sync.jobs import Job as Handle
 from planish.client import Client
-from planish.errors import Conflict, Invalid, Misnamed, PlanishError, refusal
+from planish.errors import Conflict, Invalid, Misnamed, PlanishError, Rejected, refusal
 from planish.types import Job
 
 Generated = Literal["generated"]
@@ -86,12 +86,14 @@ def compress(
         with contextlib.ExitStack() as unused:
             uploaded = client.models.upload(source, wait=False)
             unused.callback(_forget, client.models.delete, uploaded.id)
-            uploaded = client.models.wait(uploaded)
+            with _naming(source):
+                uploaded = client.models.wait(uploaded)
             dataset = None
             if data is not None and not made:
                 dataset = client.datasets.upload(data, model=uploaded, targets=targets, wait=False)
                 unused.callback(_forget, client.datasets.delete, dataset.id)
-                dataset = client.datasets.wait(dataset)
+                with _naming(data if isinstance(data, str | Path) else "the data"):
+                    dataset = client.datasets.wait(dataset)
             job = client.jobs.create(
                 uploaded,
                 steps,
@@ -143,6 +145,15 @@ def _require_possible(
         if faults:
             said = {"errors": faults, "detail": " ".join(fault.detail for fault in faults)}
             raise refusal(refused.problem.model_copy(update=said)) from None
+
+
+@contextlib.contextmanager
+def _naming(upload: str | Path) -> Iterator[None]:
+    """Call what is rejected as its owner does: its id goes with it."""
+    try:
+        yield
+    except Rejected as rejected:
+        raise Rejected(rejected.problem, str(upload)) from None
 
 
 def _forget(delete: Callable[[str], None], upload: str) -> None:

@@ -92,6 +92,12 @@ class Rejected(PlanishError):  # noqa: N818
     """The uploaded file was inspected and cannot be used; ``problem`` says why."""
 
     def __init__(self, problem: Problem, upload: str) -> None:
+        """Say why an upload is rejected.
+
+        Args:
+            problem: what is wrong.
+            upload: its id, or its name where it is deleted.
+        """
         super().__init__(f"{_in_words(problem)} ({upload})")
         self.problem = problem
 

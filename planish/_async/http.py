@@ -187,11 +187,11 @@ class AsyncTransport:
                     " those begin with http:// or https://."
                 ) from None
             except httpx.TransportError as error:
-                self._outage.failed(words_of(error))
                 if pause is None:
                     raise Unreachable(
                         f"{self._http.base_url} does not answer: {words_of(error)}"
                     ) from None
+                self._outage.failed(words_of(error))
                 await io.sleep(pause)
                 continue
             self._note(response)
@@ -203,6 +203,7 @@ class AsyncTransport:
             )
             if wait is None:
                 raise refusal(problem)
+            self._note_absence(response)
             await io.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
@@ -219,6 +220,7 @@ class AsyncTransport:
         try:
             async with self._http.stream("GET", path, params=query, headers=headers) as response:
                 self._note(response)
+                self._note_absence(response)
                 if response.is_error:
                     await response.aread()
                     raise refusal(problem_of(response))
@@ -228,9 +230,12 @@ class AsyncTransport:
             raise
 
     def _note(self, response: httpx.Response) -> None:
-        """Note whether the service is there."""
+        """Note that the service is there, if it is what has answered."""
         self._was_there = self._was_there or response.is_success
+        if not is_away(response):
+            self._outage.answered()
+
+    def _note_absence(self, response: httpx.Response) -> None:
+        """Note that the service is away and is asked again, if so."""
         if is_away(response):
             self._outage.failed(f"{response.status_code} {response.reason_phrase}".strip())
-        else:
-            self._outage.answered()

@@ -4,6 +4,7 @@ They go to the service's storage itself where it takes them, else by the tus pro
 """
 
 import base64
+import contextlib
 import uuid
 
 from planish._answers import is_passing, pauses
@@ -20,13 +21,22 @@ _BYTES = {**_TUS, "Content-Type": "application/offset+octet-stream"}
 async def send(http: AsyncTransport, file: FilePart) -> str:
     """Send a file; return the id of the upload, to be named in place of a body.
 
+    An upload that is not sent to its end, because of an interrupt say, is deleted again.
+
     Raises:
         TooManyRequests: the quota does not hold it; no byte was sent.
         Unreachable: it breaks off again and again, without a byte between.
     """
     place, may_be_direct = await _begin(http, file)
-    if not (may_be_direct and await direct.send(http, place, file)):
-        await _send_here(http, place, file)
+    try:
+        if not (may_be_direct and await direct.send(http, place, file)):
+            await _send_here(http, place, file)
+    except Unreachable:  # it expires
+        raise
+    except BaseException:
+        with contextlib.suppress(PlanishError):
+            await http.request("DELETE", place, headers=_TUS, attempts=1)
+        raise
     return place.rpartition("/")[2]
 
 

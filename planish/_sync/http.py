@@ -188,11 +188,11 @@ class Transport:
                     " those begin with http:// or https://."
                 ) from None
             except httpx.TransportError as error:
-                self._outage.failed(words_of(error))
                 if pause is None:
                     raise Unreachable(
                         f"{self._http.base_url} does not answer: {words_of(error)}"
                     ) from None
+                self._outage.failed(words_of(error))
                 io.sleep(pause)
                 continue
             self._note(response)
@@ -204,6 +204,7 @@ class Transport:
             )
             if wait is None:
                 raise refusal(problem)
+            self._note_absence(response)
             io.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
@@ -220,6 +221,7 @@ class Transport:
         try:
             with self._http.stream("GET", path, params=query, headers=headers) as response:
                 self._note(response)
+                self._note_absence(response)
                 if response.is_error:
                     response.read()
                     raise refusal(problem_of(response))
@@ -229,9 +231,12 @@ class Transport:
             raise
 
     def _note(self, response: httpx.Response) -> None:
-        """Note whether the service is there."""
+        """Note that the service is there, if it is what has answered."""
         self._was_there = self._was_there or response.is_success
+        if not is_away(response):
+            self._outage.answered()
+
+    def _note_absence(self, response: httpx.Response) -> None:
+        """Note that the service is away and is asked again, if so."""
         if is_away(response):
             self._outage.failed(f"{response.status_code} {response.reason_phrase}".strip())
-        else:
-            self._outage.answered()

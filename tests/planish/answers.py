@@ -109,3 +109,11 @@ REPORT: dict[str, Any] = {
     }
 }
 """What was measured on a busy machine, whose two medians are of different moments."""
+UPLOAD: dict[str, Any] = {
+    "id": "upl_1",
+    "length": 1000,
+    "offset": 0,
+    "created_at": "2026-01-01T00:00:00Z",
+    "expires_at": "2026-01-02T00:00:00Z",
+}
+"""One that was begun."""

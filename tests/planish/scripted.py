@@ -83,6 +83,9 @@ def scripted(answers: Sequence[Answer]) -> Iterator[Script]:
         def do_POST(self) -> None:
             self.take()
 
+        def do_PATCH(self) -> None:
+            self.take()
+
         def do_DELETE(self) -> None:
             self.take()
 

@@ -95,8 +95,13 @@ def test_events_that_are_refused_in_all_attempts_say_why() -> None:
 def test_nobody_there_is_said_after_the_last_attempt() -> None:
     with scripted([]) as service:
         url = service.url
-    with planish.Client(url, attempts=2) as client, pytest.raises(planish.Unreachable, match=url):
+    told = list[str]()
+    with (
+        planish.Client(url, attempts=2, on_outage=told.append) as client,
+        pytest.raises(planish.Unreachable, match=url),
+    ):
         client.job("job_1")
+    assert told == [], "it is not tried again"
 
 
 def test_the_key_is_sent_and_a_key_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:

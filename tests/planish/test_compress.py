@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from planish.cli.commands import CANCELLED
-from tests.planish.answers import CONTENT, DATASET, DONE, ENDED, JOB, MODEL, NO_MODEL, REPORT
+from tests.planish.answers import (
+    CONTENT,
+    DATASET,
+    DONE,
+    ENDED,
+    JOB,
+    MODEL,
+    NO_MODEL,
+    REPORT,
+    UPLOAD,
+)
 from tests.planish.conftest import Run
 from tests.planish.scripted import Answer, answer, events, problem, scripted
 
@@ -163,7 +173,12 @@ def interrupted(handler: BaseHTTPRequestHandler) -> None:
     ],
 )
 def test_what_was_uploaded_for_a_job_that_never_was_is_deleted(
-    run: Run, tmp_path: Path, answers: list[Answer], code: int, deleted: set[str]
+    run: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    answers: list[Answer],
+    code: int,
+    deleted: set[str],
 ) -> None:
     model, data = tmp_path / "m.onnx", tmp_path / "d.npz"
     model.write_bytes(b"x")
@@ -174,6 +189,20 @@ def test_what_was_uploaded_for_a_job_that_never_was_is_deleted(
         last = [(each.method, each.path) for each in service.requests[-len(deleted) :]]
     assert {method for method, _ in last} == {"DELETE"}
     assert {path.split("/")[2] for _, path in last} == deleted
+    assert "mdl_1" not in capsys.readouterr().err, "nobody finds what is deleted"
+
+
+def test_bytes_that_are_interrupted_on_their_way_leave_no_upload(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planish._sync.uploads.LARGE_BYTES", 1)
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"x" * 1000)
+    begun = answer(201, UPLOAD, Location="/v1/uploads/upl_1")
+    with scripted([BEGUN[0], begun, interrupted, answer(204, b"")]) as service:
+        assert run("compress", model, "--url", service.url) == 130
+        asked = [(each.method, each.path) for each in service.requests[-2:]]
+    assert asked == [("PATCH", "/v1/uploads/upl_1"), ("DELETE", "/v1/uploads/upl_1")]
 
 
 def test_what_is_terminated_cancels_its_job_at_a_service_and_has_said_which_it_is(
