@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,7 +26,13 @@ def figures(steps: list[Json]) -> Figures | None:
     return chance.uniform(0.1, 1.2), chance.choice([-0.002, 0.0, 0.004, 0.05])
 
 
-def of_fleet(service: Service, asked: Json, workers: int, luck: int) -> tuple[Json, list[Any]]:
+def of_fleet(
+    service: Service,
+    asked: Json,
+    workers: int,
+    luck: int,
+    judge: Callable[[list[Json]], Figures | None] = figures,
+) -> tuple[Json, list[Any]]:
     """Run a search; return its job, and the steps of its trials by their numbers.
 
     Trials end in any order, and now and then a worker is killed: what it ran is queued again, and
@@ -51,7 +58,7 @@ def of_fleet(service: Service, asked: Json, workers: int, luck: int) -> tuple[Js
                 job = session.get_one(JobRow, job_id)
                 transitions.give_back(session, job, spent=False)
         else:
-            end(service, job_id, figures(shown(service, job_id)["steps"]))
+            end(service, job_id, judge(shown(service, job_id)["steps"]))
     with service.store() as session:
         of_search = select(JobRow.request["steps"]).join(TrialRow, TrialRow.job_id == JobRow.id)
         numbered = of_search.where(TrialRow.search_id == made).order_by(TrialRow.number)
@@ -81,6 +88,23 @@ def test_the_same_search_finds_the_same_with_any_fleet(
         assert by_many == by_one
         for what in ("status", "verdict", "compressed"):
             assert several[what] == alone[what], what
+
+
+def test_a_search_ends_alike_with_any_fleet_where_its_first_trials_come_to_nothing(
+    service: Service,
+) -> None:
+    asked: Json = {"minimize": "macs", "budget": {"trials": TRIALS, "at_once": 4}}
+    asked["dataset"] = service.dataset()
+    alone, by_one = of_fleet(service, asked, 1, 0, lambda _: None)
+    assert (alone["status"], len(by_one)) == ("failed", 4)
+    for workers, luck in ((2, 1), (5, 2)):
+        several, by_many = of_fleet(service, asked, workers, luck, lambda _: None)
+        assert (several["status"], by_many) == ("failed", by_one)
+    for workers in (1, 5):
+        found = of_fleet(
+            service, asked, workers, 1, lambda steps: (0.5, 0.0) if steps == by_one[3] else None
+        )
+        assert (found[0]["status"], len(found[1])) == ("succeeded", TRIALS)
 
 
 def test_of_trials_that_cost_the_same_the_first_one_is_the_best(service: Service) -> None:

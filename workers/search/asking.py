@@ -18,8 +18,8 @@ from workers.search.reading import Search, steps_of
 from workers.search.space import Space
 from workers.search.strategies import ask
 
-HOPELESS = 3
-"""Trials without figures, after which a search in which no trial had any ends."""
+AT_FIRST = 3
+"""Trials, at least, of which one must have figures before others are tried."""
 
 
 def next_proposal(search: Search) -> Proposal | None:
@@ -46,12 +46,14 @@ def next_proposal(search: Search) -> Proposal | None:
     return None
 
 
-def is_hopeless(search: Search) -> bool:
-    """Return whether nothing works: the first trials are known, and none so far has figures.
+def is_without_figures(search: Search) -> bool:
+    """Return whether no trial had figures, and as many were made as may be without any.
 
-    Those that still run may have some, and are heard before the search ends.
+    Nothing more is tried then, unless one of them that still runs has some. As many as may run at
+    one time are made: which of them ends first says nothing.
     """
-    return _least_known(search) >= HOPELESS and not search.points
+    most = max(AT_FIRST, search.objective.budget.at_once)
+    return len(search.trials) >= most and not search.points
 
 
 def _least_known(search: Search) -> int:

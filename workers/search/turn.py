@@ -24,7 +24,7 @@ from app.store import (
 from app.store.tables import JobRow, TrialRow
 from app.store.views import point_view
 from workers.search import ending, outcomes, timing
-from workers.search.asking import is_hopeless, next_proposal
+from workers.search.asking import is_without_figures, next_proposal
 from workers.search.history import Proposal
 from workers.search.progress import show
 from workers.search.reading import Search, read, steps_of
@@ -121,7 +121,7 @@ def _go_on(session: Session, search: Search, seconds_left: float) -> list[str]:
         still_runs = searches.end_trials(session, row.id)
         return [] if still_runs else _end(session, search, seconds_left)
     filed = list[str]()
-    most = 0 if is_hopeless(search) else _fitting_workers(session, search)
+    most = 0 if is_without_figures(search) else _fitting_workers(session, search)
     while search.active < most and len(filed) < FILED_PER_TURN:
         proposal = next_proposal(search)
         if proposal is None:
@@ -194,7 +194,7 @@ def _ended_by(search: Search, seconds_left: float) -> EndedBy | None:
         return "trials"
     if is_over:
         return "minutes"
-    return None if is_hopeless(search) or _is_unattended(search) else "exhausted"
+    return None if is_without_figures(search) or _is_unattended(search) else "exhausted"
 
 
 def _log(session: Session, row: JobRow, message: str) -> None:
