@@ -3,16 +3,17 @@
 ``python -m benchmarks.search --networks resnet20 mobilenet_v2 vit pp_ocrv6 --seeds 0 1 2``
 
 Each search is asked for as users do, of a private service with as many workers as ``--workers``
-says. What is compared is the least cost within the bound, and the area that all trials dominate up
-to the original's cost and ``WORST`` points lost. ``--minutes`` bounds each search; ``--trials``,
-``--minimize`` and ``--strategies`` make the whole shorter.
+says, or of one that runs already at ``--url``. What is compared is the least cost within the bound,
+and the area that all trials dominate up to the original's cost and ``WORST`` points lost.
+``--minutes`` bounds each search; ``--trials``, ``--minimize`` and ``--strategies`` make the whole
+shorter.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 
 from app.domain.reports import Measures, quality_drop
@@ -58,10 +59,9 @@ class Found:
 
 def main() -> None:
     options = _options()
-    started = {"ENGINE_THREADS": "1", "WORKER_DEVICES": json.dumps(["cpu"] * options.workers)}
     hand_made: dict[str, dict[str, Point]] = {}
     searches: dict[tuple[str, str, int], Found] = {}
-    with embedded.running(**started) as url, Client(url) as client:
+    with _service(options) as url, Client(url) as client:
         for network in options.networks:
             subject = SUBJECTS[network]
             model = client.models.upload(subject.model())
@@ -92,6 +92,14 @@ def main() -> None:
     )
 
 
+def _service(options: argparse.Namespace) -> AbstractContextManager[str]:
+    """Return what hands out the URL of a service: the one that is named, or a private one."""
+    if options.url is not None:
+        return nullcontext(options.url)
+    devices = json.dumps(["cpu"] * options.workers)
+    return embedded.running(ENGINE_THREADS="1", WORKER_DEVICES=devices)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", nargs="+", choices=[*SUBJECTS], default=["resnet8"])
@@ -100,7 +108,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--epochs", type=int, default=10, help="of trainings by hand")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="of the private service")
+    parser.add_argument("--url", help="of a service that runs already")
     parser.add_argument("--strategies", nargs="+", default=["guided", "random"])
     parser.add_argument("--strict", action="store_true", help="fail where a bar is missed")
     return parser.parse_args()
