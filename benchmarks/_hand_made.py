@@ -6,7 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import _ocr, _task
+import numpy as np
+import torch
+
+from benchmarks import _digits_networks, _ocr, _task
 
 Steps = Sequence[Mapping[str, Any]]
 
@@ -54,11 +57,42 @@ def _clothes(network: str) -> Subject:
     return Subject(partial(_task.trained, network), _task.dataset, 0.01, _LABELLED)
 
 
+def _digits(network: str) -> Subject:
+    return Subject(partial(_of_digits, network), _digits_dataset, 0.01, {})
+
+
+def _of_digits(network: str) -> Path:
+    """Return a network for scikit-learn's digits: searches of it take minutes."""
+    return _task.kept(
+        f"digits-{network}.onnx",
+        lambda path: _export(network, path),
+        network=_digits_networks.NETWORKS[network](),
+    )
+
+
+def _export(network: str, path: Path) -> None:
+    torch.onnx.export(
+        _digits_networks.trained(network), _digits_networks.example(network), path,
+        input_names=["image"], dynamic_shapes=({0: torch.export.Dim("batch")},), dynamo=True,
+        external_data=False, verbose=False,
+    )  # fmt: skip
+
+
+def _digits_dataset() -> Path:
+    def make(path: Path) -> None:
+        images, classes = _digits_networks.digits()
+        np.savez(path, image=images, targets=classes)
+
+    return _task.kept("digits.npz", make)
+
+
 SUBJECTS: Mapping[str, Subject] = {
+    "digits_cnn": _digits("cnn"),
+    "digits_vit": _digits("vit"),
     "resnet8": _clothes("resnet8"),
     "resnet20": _clothes("resnet20"),
     "mobilenet_v2": _clothes("mobilenet_v2"),
     "vit": _clothes("vit"),
     "pp_ocrv6": Subject(_ocr.model, _ocr.dataset, 0.01, _UNLABELLED),
 }
-"""``resnet8`` is small, to see that all works; the others are those of the bars."""
+"""Those of digits and ``resnet8`` are small, to see that all works; the others are the bars'."""
