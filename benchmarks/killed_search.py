@@ -36,6 +36,8 @@ _IMAGES = "cnn"
 """Whoever reads the digits as they are."""
 _MINUTES = 240
 """Of a search: time is to end none."""
+_AT_ONCE = 3
+"""Trials: what a search finds hangs on it, and without it on the workers that there are."""
 _LOOK_SECONDS = 0.2
 _VARYING = {"latency_ms", "peak_memory_bytes"}
 """Figures that are never quite the same twice."""
@@ -120,7 +122,7 @@ class Bench:
             "minimize": "macs",
             "strategy": strategy,
             "subject_to": {"max_quality_drop": 0.02},
-            "budget": {"trials": self.trials, "minutes": _MINUTES},
+            "budget": {"trials": self.trials, "minutes": _MINUTES, "at_once": _AT_ONCE},
         }
         body = {"model": self.model, "dataset": self.data, "objective": objective, "seed": seed}
         answer = self.service.http.post("/v1/jobs", json=body)

@@ -130,12 +130,19 @@ class Budget(Asked):
         le=1000,
         description="Trials that run at one time at most, where there are as many workers. A trial"
         " is chosen before the last ones of so many are known, however many run, so that the same"
-        " search finds the same with any number of workers. Default: the square root of 'trials'.",
+        " search finds the same with any number of workers. Default: as many as there are workers"
+        " for it when it is submitted, and the square root of 'trials' at most.",
     )
+
+    def among(self, workers: int) -> Self:
+        """Return the budget of a search that so many workers can run; what is asked for stays."""
+        if "at_once" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"at_once": max(min(self.at_once, workers), 1)})
 
 
 def _at_once(trials: int) -> int:
-    """Return how many trials run at once: more of many, as each knows less of those before it."""
+    """Return how many trials run at once at most, where a search does not say it: more of many."""
     return max(round(math.sqrt(trials)), 1)
 
 

@@ -17,7 +17,7 @@ from app.services.inputs import look_up
 from app.services.listing import Part, Walk, part
 from app.services.precedents import ruined_before
 from app.settings import Settings
-from app.store import jobs, lookup, retention, searches, transitions
+from app.store import jobs, lookup, retention, searches, transitions, workers
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow
 from app.store.views import NameOf, artifact_view, job_view, names
 
@@ -43,7 +43,7 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
         Invalid: A model or dataset that it names does not exist, or the plan refuses it.
         TooManyRequests: The tenant has reached its number of active jobs.
     """
-    request = targets.placed(session, tenant, request)
+    request = _spread(session, targets.placed(session, tenant, request))
     admitted = settings.webhook.allowed_networks
     plans.require_possible(request, look_up(session, tenant, request, admitted))
     _require_turn(session, tenant, settings)
@@ -67,6 +67,15 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
             "webhook": made,
         }
     )
+
+
+def _spread(session: Session, request: JobRequest) -> JobRequest:
+    """Return a search that says how many of its trials run at one time: for good (decision 49)."""
+    objective = request.objective
+    if objective is None:
+        return request
+    budget = objective.budget.among(workers.fitting(session, request.requires))
+    return request.model_copy(update={"objective": objective.model_copy(update={"budget": budget})})
 
 
 def subject(job: JobRequest | Job) -> nudge.Subject:

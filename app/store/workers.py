@@ -6,7 +6,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.domain.request_parts import DeviceKind, device_kind
+from app.domain.request_parts import DeviceKind, Requires, device_kind
 from app.domain.workers import Capabilities, Confinement
 from app.store.tables import WorkerRow
 
@@ -69,3 +69,8 @@ def offers(session: Session) -> list[tuple[DeviceKind, list[str]]]:
     """Return the kind of device and the labels of each living worker that can run jobs."""
     able = [row for row in alive(session) if row.queue == "jobs" and row.unable is None]
     return [(device_kind(row.device), row.labels) for row in able]
+
+
+def fitting(session: Session, requires: Requires) -> int:
+    """Return how many living workers can run jobs that require something of their worker."""
+    return sum(not requires.lacking([offer]) for offer in offers(session))

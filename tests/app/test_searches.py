@@ -221,6 +221,26 @@ def test_as_many_trials_are_filed_as_workers_can_run(service: Service) -> None:
     assert shown(service, made["id"])["search"]["trials"]["left"] == 0
 
 
+@pytest.mark.parametrize(
+    ("workers", "budget", "at_once"),
+    [
+        (0, {"trials": 9}, 1),
+        (1, {}, 1),
+        (2, {"trials": 9}, 2),
+        (5, {"trials": 9}, 3),
+        (1, {"trials": 9, "at_once": 7}, 7),
+    ],
+)
+def test_as_many_trials_run_at_once_as_there_were_workers_when_a_search_was_submitted(
+    service: Service, workers: int, budget: Json, at_once: int
+) -> None:
+    for _ in range(workers):
+        service.worker("onnx")
+    made = search(service, budget=budget)
+    service.worker("onnx")
+    assert shown(service, made["id"])["objective"]["budget"]["at_once"] == at_once
+
+
 def test_progress_never_falls_and_each_best_is_told(service: Service) -> None:
     hook = {"url": "http://127.0.0.1:9/", "events": ["search.improved", "job.succeeded"]}
     assert service.http.post("/v1/webhooks", json=hook).status_code == 201

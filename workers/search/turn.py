@@ -137,8 +137,7 @@ def _fitting_workers(session: Session, search: Search) -> int:
     """
     if search.request.data is not None and made_samples.of_job(session, search.row) is None:
         return 1
-    offers = workers.offers(session)
-    return max(sum(not search.request.requires.lacking([offer]) for offer in offers), 1)
+    return max(workers.fitting(session, search.request.requires), 1)
 
 
 def _file(session: Session, search: Search, proposal: Proposal, minutes: float) -> str:
