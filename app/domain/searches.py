@@ -5,6 +5,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from app.domain import metrics
 from app.domain.reports import Fidelity, Quality
 from app.domain.steps import AnyStep
 
@@ -97,6 +98,19 @@ class SearchPoint(BaseModel):
     """Whether it does not do what the original does: less than half of it is left."""
     device: str | None = None
     """The device of the tenant whose times count; null where they are the worker's."""
+
+    @property
+    def lost(self) -> str | None:
+        """The loss of quality in words; None where none is lost."""
+        return self._in_words(self.drop) if self.drop > 0 else None
+
+    @property
+    def gained(self) -> str | None:
+        """What quality has gained, in words; None where it has not."""
+        return self._in_words(-self.drop) if self.drop < 0 else None
+
+    def _in_words(self, amount: float) -> str:
+        return metrics.amount(self.quality.kind if self.quality else "share", amount)
 
     @property
     def rank(self) -> tuple[bool, float, int]:

@@ -20,11 +20,12 @@ def test_a_search_is_asked_for_and_a_point_of_it_taken(
     take_turn(service, search_id)
     first = start(service)
     assert first is not None
-    end(service, first, (0.5, 0.0))
+    end(service, first, (0.5, -0.0125))
     take_turn(service, search_id)
     page = read(person.get(job))
     assert "1 of 3 trials are done" in page
     assert "50.0 %" in page
+    assert "1.25 points gained" in page
     run(service, search_id)
     page = read(person.get(job))
     assert "Verdict" in page
@@ -35,7 +36,7 @@ def test_a_search_is_asked_for_and_a_point_of_it_taken(
     assert "succeeded" in read(person.get(taken.headers["location"]))
     assert person.get(f"{job}/report").status_code == 200
     again = filled(person.get("/searches/new", params={"like": search_id}))
-    assert (again["trials"], again["at_once"]) == ("3", "2")
+    assert (again["trials"], again["at_once"]) == ("3", "1")
 
 
 def test_a_job_without_steps_is_not_called_a_search(service: Service, person: httpx.Client) -> None:

@@ -6,7 +6,7 @@ store, so any worker may take the next turn, at any time; one that dies within a
 
 from sqlalchemy.orm import Session
 
-from app.domain import job_names, metrics
+from app.domain import job_names
 from app.domain.percentages import percent
 from app.domain.problems import PendingLimit
 from app.domain.searches import EndedBy, SearchState
@@ -97,9 +97,7 @@ def _hear(session: Session, search: Search, trial: TrialRow, job: JobRow) -> Non
         return
     said = f"{title}: {percent(point.cost, 1)} of the original's {objective.minimize}"
     said += f" on '{point.device}'" if point.device else ""
-    kind = point.quality.kind if point.quality else "share"
-    lost = f"quality falls by {metrics.amount(kind, point.drop)}" if point.drop > 0 else ""
-    said += f", {lost or 'no quality is lost'}"
+    said += f", quality falls by {point.lost}" if point.lost else ", no quality is lost"
     better = outcome.pays and (state.best is None or point.rank < state.best.rank)
     if not better:
         _log(session, row, f"{said}{'' if point.holds else '; that is out of bounds'}.")
