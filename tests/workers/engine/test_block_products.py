@@ -121,9 +121,9 @@ def test_blocks_are_a_candidate_where_they_may_be_the_best(
     monkeypatch.setattr(auto, "speed_ratio", lambda *_, **__: Ratio(1.2, 1.1, 1.3))
     hopeless = dict[str | None, bool]()
 
-    def choose(*given: Any) -> Outcome:
+    def choose(*given: Any, **named: Any) -> Outcome:
         hopeless[given[2].layer_form] = given[-1](1.15)
-        return quantize_profitable(*given)
+        return quantize_profitable(*given, **named)
 
     monkeypatch.setattr(auto, "quantize_profitable", choose)
     path = tmp_path / "model.onnx"

@@ -241,6 +241,33 @@ def test_what_a_chart_says_is_not_measured_again(tmp_path: Path, fragile: str) -
     assert any("chart of sensitivity" in note for note in outcome.notes)
 
 
+@pytest.mark.parametrize(
+    ("share", "in_integers"),
+    [(0.0, {"sound", "steady"}), (1.0, set())],
+    ids=["nothing", "all of it"],
+)
+def test_a_choice_of_layers_leaves_what_is_reserved(
+    tmp_path: Path, share: float, in_integers: set[str]
+) -> None:
+    """What comes after the choice may need all of the bound; every layer loses some of it."""
+    path = tmp_path / "model.onnx"
+    regressor(path)
+    x = np.random.default_rng(1).standard_normal((200, 16)).astype(np.float32)
+    x[:, 0] *= 500
+    context = Context(Samples({"x": x}, None, range(160)), seed=0, threads=1, max_quality_drop=0.02)
+    graph = named(path)
+    wish = Quantize(mode="static", force=True, ranges="minmax", smooth=False, correct_bias=False)
+    judging = judging_of(graph, None, context)
+    assert judging is not None
+    reserved = share * judging.limit
+    outcome = quantize_within_bound(
+        calibrate_best(graph, wish, context, lambda _: None).writer(), graph,
+        ["fragile", "sound", "steady"], context, lambda _: None, judging, "static",
+        Gains("time", lambda *_: [1.0, 1.0, 1.0]), reserve=lambda: reserved,
+    )  # fmt: skip
+    assert {layer.node for layer in outcome.layers} == in_integers
+
+
 def test_a_search_ends_where_its_result_would_not_be_wanted(tmp_path: Path) -> None:
     """Layers in float cost time, and another graph is known that is as fast as this one at best."""
     path = tmp_path / "model.onnx"

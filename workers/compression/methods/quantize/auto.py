@@ -23,7 +23,7 @@ point. It is checked on training samples that are not used for calibration.
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 
 import onnx_ir as ir
@@ -39,7 +39,7 @@ from workers.compression.methods.quantize.exclusions import file_bytes, is_not_s
 from workers.compression.methods.quantize.judging import Judging
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.quality_bound import choice_of
-from workers.compression.methods.quantize.rest import with_stored_weights
+from workers.compression.methods.quantize.rest import store_rest, with_stored_weights
 from workers.compression.methods.quantize.selection import Prepared, quantize_profitable
 from workers.compression.methods.quantize.storing import writer
 from workers.compression.methods.quantize.variants import Form, Variant, worth_of
@@ -50,6 +50,9 @@ _SMALLEST = {"balanced": 4.0, "size": 8.0, "speed": 4.0}
 """The greatest size ratio that weights stored in few bits can have."""
 _SMALLEST_IN_BLOCKS = 8.0
 """That of products with weights in blocks of four bits."""
+
+_RESERVED = 0.25
+"""The greatest share of the bound that integers leave for weights that are stored in few bits."""
 
 _PRODUCTS = 0.2
 """The least share of the weights in matrix products for which forms of products are tried."""
@@ -168,12 +171,23 @@ class _Choosing:
             return
         chosen = quantize_profitable(
             form.prepared, self._model, form.parameters, self._context, advance, self._judging,
-            partial(self._surpasses, form=form.name),
+            partial(self._surpasses, form=form.name), reserve=lambda: self._for_stored_weights,
         )  # fmt: skip
         if chosen.layers != form.throughout.layers:
             yield form.name, f"{IN_WORDS[form.name]}, where it pays", chosen
         else:
             self._add_prices(form.title, chosen)
+
+    @cached_property
+    def _for_stored_weights(self) -> float:
+        """The loss of all weights in eight bits, within a share of the bound.
+
+        Integers would use the bound up, and the weights of all other layers be twice as large.
+        """
+        rough = self._parameters.model_copy(update={"learn_rounding": False})
+        stored = store_rest(Outcome(self._model), rough, None, self._context, None)
+        lost = self._judging.drop(stored.model).value
+        return lost if lost <= _RESERVED * self._judging.limit else 0.0
 
     def _add_prices(self, title: str, priced: Outcome) -> None:
         """Add the prices of layers to the variant of a title."""

@@ -1,5 +1,6 @@
 """Judges the quality of graphs against the original, and within which loss they are taken."""
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -58,8 +59,8 @@ class Judging:
         self.limit = _SHARE * bound if limit is None else limit
         """The drop, measured here, within which a graph is taken."""
         self._model, self._samples, self._context = model, samples, context
-        self._drops = dict[tuple[str, ...], Drop]()
-        """The drops of the graphs that were judged, by the digests of their files."""
+        self._drops = dict[tuple[float, tuple[str, ...]], Drop]()
+        """The drops of the graphs that were judged, by the limit and the digests of their files."""
 
     def drop(self, model: ir.Model) -> Drop:
         """Return the drop of a graph's quality below the original's, as the verdict counts it.
@@ -71,15 +72,24 @@ class Judging:
         """
         with runtime.in_file(narrowed(model)) as path:
             digests = tuple(map(sha256, files_of(path)))
-            if digests not in self._drops:
+            known = self.limit, digests
+            if known not in self._drops:
                 judged = self._context.prices.figures(
                     ("drop", digests),
                     _Judged,
                     lambda: _Judged(self._bounded.drop(path, self.limit), self.limit),
                     lambda judged: judged.holds_for(self.limit),
                 )
-                self._drops[digests] = judged.drop
-            return self._drops[digests]
+                self._drops[known] = judged.drop
+            return self._drops[known]
+
+    def leaving(self, loss: float) -> "Judging":
+        """Return what takes graphs as long as so much of the limit is left."""
+        if not loss:
+            return self
+        stricter = copy(self)
+        stricter.limit -= loss
+        return stricter
 
     def fits(self, model: ir.Model) -> bool:
         """Return whether the drop of a graph is within the limit, its standard error included.

@@ -39,6 +39,8 @@ _CHARTED = "What layers lose in integers was taken from the model's chart of sen
 
 Hopeless = Callable[[float], bool]
 """Whether a graph of this speed-up, however small, is not wanted."""
+Reserve = Callable[[], float]
+"""The loss that a choice of layers leaves unused."""
 
 
 def quantize_within_bound(
@@ -51,6 +53,7 @@ def quantize_within_bound(
     form: LayerForm | None,
     gains: Gains = BYTES,
     hopeless: Hopeless = lambda _: False,
+    reserve: Reserve = lambda: 0.0,
 ) -> Outcome:
     """Quantize as many layers as the bound of the loss of quality allows.
 
@@ -67,6 +70,7 @@ def quantize_within_bound(
         gains: returns what portions of layers gain.
         hopeless: ends the search where layers in float cost so much time that the result would not
             be wanted.
+        reserve: returns the loss that is left for what comes after, where layers are chosen.
     """
     quantized = write({})
     if judging is None or not quantized.layers:
@@ -78,7 +82,8 @@ def quantize_within_bound(
         return search.told(quantized)
     if not judging.fits(model):
         return replace(quantized, choices=search.choices)
-    return search.run(advance)
+    stricter = replace(pricing, judging=judging.leaving(reserve()))
+    return replace(search, pricing=stricter).run(advance)
 
 
 @dataclass(frozen=True)

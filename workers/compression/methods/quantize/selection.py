@@ -20,7 +20,7 @@ from workers.compression.methods.quantize.exclusions import (
 )
 from workers.compression.methods.quantize.gains import TIME
 from workers.compression.methods.quantize.judging import Judging
-from workers.compression.methods.quantize.quality_bound import Hopeless
+from workers.compression.methods.quantize.quality_bound import Hopeless, Reserve
 from workers.compression.methods.quantize.rest import store_rest
 from workers.compression.progress import Advance
 from workers.compression.samples.context import Context
@@ -50,6 +50,7 @@ def quantize_profitable(
     advance: Advance,
     judging: Judging | None,
     hopeless: Hopeless = lambda _: False,
+    reserve: Reserve = lambda: 0.0,
 ) -> Outcome:
     """Quantize the layers that gain from it, within the bound of the loss of quality.
 
@@ -65,6 +66,7 @@ def quantize_profitable(
         advance: called with the fraction done.
         judging: judges graphs by the bound; None sets no bound.
         hopeless: ends the search for a graph within the bound; see ``quantize_within_bound``.
+        reserve: what the choice of layers leaves of the bound; see there.
     """
     write, layers_by_name = prepared.write, names_of(prepared.layers)
 
@@ -72,7 +74,7 @@ def quantize_profitable(
         remaining = [name for name in layers_by_name if name not in excluded]
         return quality_bound.quantize_within_bound(
             excluding(write, excluded), original, remaining, context, advance, judging,
-            parameters.layer_form, TIME, hopeless,
+            parameters.layer_form, TIME, hopeless, reserve,
         )  # fmt: skip
 
     if parameters.force or is_trivial(original, context):
