@@ -1,7 +1,7 @@
 """The figures of all formats as tables in ``docs/formats.md``, and the bars that they meet."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,24 +18,24 @@ Row = Mapping[str, Any]
 Figure = Callable[[list[Row]], str]
 
 
-def write(rows: Sequence[Row], formats: Sequence[str], finished: int, wanted: int) -> None:
+def write(rows: Sequence[Row], formats: Sequence[str], wanted: int) -> None:
     """Put the tables into the documentation, in place of the last ones.
 
     Args:
         rows: one an artifact.
         formats: the formats, in the order of the columns.
-        finished: how many jobs the rows are of.
-        wanted: how many there are.
+        wanted: how many jobs there are.
     """
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
-    tables = "\n".join(lines(rows, formats, finished, wanted))
+    tables = "\n".join(lines(rows, formats, wanted))
     PAGE.write_text(f"{before}{MARKS[0]}\n\n{tables}\n\n{MARKS[1]}{after}", encoding="utf-8")
 
 
-def lines(rows: Sequence[Row], formats: Sequence[str], finished: int, wanted: int) -> Iterator[str]:
+def lines(rows: Sequence[Row], formats: Sequence[str], wanted: int) -> Iterator[str]:
     """Yield the lines of the page."""
-    yield f"{finished} of {wanted} jobs, measured until {datetime.now(UTC):%d %B %Y}."
+    yield f"{len(set(map(_job, rows)))} of {wanted} jobs were measured."
+    yield from days(rows)
     yield from ("", "| bar | the worst | met |", "|---|---|---|")
     yield bar(
         f"conversions within {CONVERSION:g}", CONVERSION,
@@ -64,6 +64,17 @@ def lines(rows: Sequence[Row], formats: Sequence[str], finished: int, wanted: in
     base = {_job(row): row["ms"] for row in rows if row["out"] == "onnx" and row.get("ms")}
     yield from table(rows, ["network", "steps"], "out", formats, times(base))
     yield from reasons(rows)
+
+
+def days(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield how many jobs were measured on which day."""
+    by_day: dict[str, dict[str, dict[tuple[str, ...], None]]] = {}
+    for row in rows:
+        by_day.setdefault(row["day"], {}).setdefault(row["in"], {})[_job(row)] = None
+    yield from ("", "| day | jobs | of each kind of file |", "|---|---|---|")
+    for day, kinds in sorted(by_day.items()):
+        each = ", ".join(f"{kind} {len(jobs)}" for kind, jobs in kinds.items())
+        yield f"| {date.fromisoformat(day):%d %B %Y} | {sum(map(len, kinds.values()))} | {each} |"
 
 
 def bar(name: str, most: float, found: Sequence[tuple[float, str]]) -> str:

@@ -5,23 +5,23 @@ trains small networks on scikit-learn's digits, writes each as the files that it
 and has the engine convert, compress and deliver them. Each artifact is run on its own runtime, by
 turns with onnxruntime. Formats that cannot be made here are left out.
 
-Finished jobs are kept in the cache until a run of everything has ended: a run that was broken off
-goes on from there, and ``--minutes`` bounds how long jobs are begun. ``--fresh`` runs them again,
-as is needed after a change of the code. Two jobs run at a time (``--processes``), with a thread
-each. A run of everything writes its figures into ``benchmarks/results/formats.json``, its tables
-into ``docs/formats.md``.
+Jobs that were never measured come first, then those of the oldest day: ``--minutes`` bounds how
+long jobs are begun, and the next run begins with what this one does not reach. Two jobs run at a
+time (``--processes``), with a thread each. Where all formats are delivered, the figures of each
+finished job take the place of its last ones in ``benchmarks/results/formats.json``, and the tables
+in ``docs/formats.md`` are made of that file.
 """
 
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
@@ -36,7 +36,6 @@ from app.domain.directory import ARTIFACTS, DATASET, ORDER, UPLOAD, Result
 from app.domain.targets import OutputFormat, ToolName
 from app.settings import Settings
 from benchmarks import _format_page
-from benchmarks._cache import CACHE
 from benchmarks._digits_networks import NETWORKS, digits, feeds
 from benchmarks._format_files import KINDS, File
 from workers.compression import delivery
@@ -44,7 +43,6 @@ from workers.compression.__main__ import main as run_engine
 from workers.runs.tools import lay_out_files
 from workers.tools import environments
 
-KEPT = CACHE / "formats"
 RESULTS = Path(__file__).parent / "results" / "formats.json"
 STEPS: dict[str, list[dict[str, Any]]] = {
     "float": [],
@@ -52,6 +50,7 @@ STEPS: dict[str, list[dict[str, Any]]] = {
     "static int8": [{"method": "quantize", "mode": "static", "force": True}],
     "channels": [{"method": "prune", "ratio": 0.4, "recover": {"epochs": 2}}],
 }
+CHOICES = "only", "network", "steps", "deliver"
 FORMATS: tuple[OutputFormat, ...] = (
     "onnx", "ort", "openvino", "pt2", "coreml", "web", "litert", "litert_micro", "executorch",
     "source",
@@ -68,35 +67,32 @@ class Job:
     formats: tuple[OutputFormat, ...]
 
     @property
-    def kept(self) -> Path:
-        """Where its figures are once it is finished."""
-        formats = self.formats[0] if len(self.formats) == 1 else "all"
-        name = f"{self.kind}-{self.network}-{self.steps}-{formats}"
-        return KEPT / f"{name.replace(' ', '_')}.json"
+    def name(self) -> tuple[str, str, str]:
+        """Its place in the results."""
+        return self.kind, self.network, self.steps
 
     def figures(self, until: float) -> list[dict[str, Any]]:
-        """Return a row of figures for each artifact; they are kept.
+        """Return a row of figures for each artifact.
 
         None are returned of a job that has not begun until then, on the clock ``time.time``.
         """
-        if not self.kept.exists():
-            if time.time() > until:
-                return []
-            torch.set_num_threads(1)
-            with tempfile.TemporaryDirectory() as scratch:
-                made = self._run(Path(scratch))
-            unfinished = self.kept.with_suffix(".part")
-            unfinished.write_text(json.dumps(made), encoding="utf-8")
-            unfinished.rename(self.kept)
-        rows: list[dict[str, Any]] = json.loads(self.kept.read_text(encoding="utf-8"))
-        return rows
+        if time.time() > until:
+            return []
+        torch.set_num_threads(1)
+        with tempfile.TemporaryDirectory() as scratch:
+            return self._run(Path(scratch))
 
     def _run(self, scratch: Path) -> list[dict[str, Any]]:
         kind = KINDS[self.kind]
         file = kind.write(self.network, scratch / "upload.file")
         formats = [name for name in self.formats if kind.goes_back or name != "source"]
         directory = scratch / "job"
-        label: dict[str, Any] = {"in": self.kind, "network": self.network, "steps": self.steps}
+        label: dict[str, Any] = {
+            "in": self.kind,
+            "network": self.network,
+            "steps": self.steps,
+            "day": f"{datetime.now(UTC):%Y-%m-%d}",
+        }
         inspected = read(file, self.network, directory)
         if inspected.model is None:
             return list(figures(label, inspected, directory))
@@ -208,6 +204,30 @@ def figures(label: dict[str, Any], result: Result, directory: Path) -> Iterator[
         }
 
 
+def name_of(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the name of the job that a row is of."""
+    return row["in"], row["network"], row["steps"]
+
+
+def last_results() -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """Return the rows of the jobs that were measured, now or before, by their names."""
+    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []:
+        rows.setdefault(name_of(row), []).append(row)
+    return rows
+
+
+def keep(rows: list[dict[str, Any]]) -> None:
+    """Put the rows of a job that has ended in the place of its last ones, there and on the page."""
+    measured = {**last_results(), name_of(rows[0]): rows}
+    wanted = [job.name for job in jobs(argparse.Namespace(**dict.fromkeys(CHOICES)))]
+    kept = [row for name in wanted for row in measured.get(name, [])]
+    unfinished = RESULTS.with_suffix(".part")
+    unfinished.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    unfinished.rename(RESULTS)
+    _format_page.write(kept, FORMATS, len(wanted))
+
+
 def cell(value: object) -> str:
     """Return a figure for the table; a dash where it was not measured."""
     if value is None:
@@ -216,7 +236,7 @@ def cell(value: object) -> str:
 
 
 def main() -> None:
-    """Print the figures; a run of everything also writes them and their tables."""
+    """Print the figures; those of jobs with all formats are also kept, and their tables made."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=list(KINDS))
     parser.add_argument("--network", choices=list(NETWORKS))
@@ -224,27 +244,19 @@ def main() -> None:
     parser.add_argument("--deliver", choices=FORMATS)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=24 * 60)
-    parser.add_argument("--fresh", action="store_true")
     chosen = parser.parse_args()
-    if chosen.fresh:
-        shutil.rmtree(KEPT, ignore_errors=True)
-    KEPT.mkdir(parents=True, exist_ok=True)
+    last = {name: rows[0]["day"] for name, rows in last_results().items()}
+    oldest_first = sorted(jobs(chosen), key=lambda job: last.get(job.name, ""))
     columns = ["in", "network", "steps", "out", "error", "bytes", "ms", "accuracy", "reason"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
-    measured, finished, wanted = list[dict[str, Any]](), 0, list(jobs(chosen))
     begin = partial(Job.figures, until=time.time() + 60 * chosen.minutes)
     with ProcessPoolExecutor(chosen.processes, get_context("spawn")) as pool:
-        for rows in pool.map(begin, wanted):
-            finished += bool(rows)
-            measured += rows
+        for ended in as_completed(pool.submit(begin, job) for job in oldest_first):
+            rows = ended.result()
             for row in rows:
                 print(f"| {' | '.join(cell(row.get(name)) for name in columns)} |", flush=True)
-    if any((chosen.only, chosen.network, chosen.steps, chosen.deliver)):
-        return
-    RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    _format_page.write(measured, FORMATS, finished, len(wanted))
-    if finished == len(wanted):
-        shutil.rmtree(KEPT)
+            if rows and not chosen.deliver:
+                keep(rows)
 
 
 if __name__ == "__main__":
