@@ -36,7 +36,7 @@ def lines(rows: Sequence[Row], formats: Sequence[str], wanted: int) -> Iterator[
     """Yield the lines of the page."""
     yield f"{len(set(map(_job, rows)))} of {wanted} jobs were measured."
     yield from days(rows)
-    yield from ("", "| bar | the worst | met |", "|---|---|---|")
+    yield from ("", "| bar | the worst | met | samples that meet it |", "|---|---|---|---|")
     yield bar(
         f"conversions within {CONVERSION:g}", CONVERSION,
         [(row["conversion"], f"{row['in']}, {row['network']}")
@@ -48,6 +48,7 @@ def lines(rows: Sequence[Row], formats: Sequence[str], wanted: int) -> Iterator[
             [(row["error"] / row["step"], f"{row['in']}, {row['network']}") for row in rows
              if row["out"] == target and row["network"] in CONVOLUTIONAL and row.get("step")
              and row["error"] is not None],
+            [row["within"] for row in rows if row["out"] == target and row.get("within")],
         )  # fmt: skip
     kinds = list(dict.fromkeys(row["in"] for row in rows))
     yield from ("", "The largest difference of a conversion to its framework:", "")
@@ -77,13 +78,26 @@ def days(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {date.fromisoformat(day):%d %B %Y} | {sum(map(len, kinds.values()))} | {each} |"
 
 
-def bar(name: str, most: float, found: Sequence[tuple[float, str]]) -> str:
-    """Return the row of a bar, with the figure that is nearest to it or worst beyond it."""
+def bar(
+    name: str,
+    most: float,
+    found: Sequence[tuple[float, str]],
+    within: Sequence[tuple[int, int]] = (),
+) -> str:
+    """Return the row of a bar, with the figure that is nearest to it or worst beyond it.
+
+    Args:
+        name: what has to be met.
+        most: the largest figure that meets it.
+        found: a figure and what it is of, for each file.
+        within: how many samples meet it and of how many, for each file where that was counted.
+    """
     if not found:
-        return f"| {name} | not measured | |"
+        return f"| {name} | not measured | | |"
     worst, where = max(found)
     met = "yes" if worst <= most else "**no**"
-    return f"| {name} | {worst:.2g} ({where}), of {len(found)} | {met} |"
+    samples = " of ".join(f"{sum(counts):,}" for counts in zip(*within, strict=True))
+    return f"| {name} | {worst:.2g} ({where}), of {len(found)} | {met} | {samples or '–'} |"
 
 
 def table(

@@ -32,7 +32,16 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from app.domain.directory import ARTIFACTS, DATASET, ORDER, UPLOAD, Result
+from app.domain.directory import (
+    ARTIFACTS,
+    DATASET,
+    INPUTS,
+    ORDER,
+    OUTPUTS,
+    UPLOAD,
+    Result,
+    delivery_directory,
+)
 from app.domain.targets import OutputFormat, ToolName
 from app.settings import Settings
 from benchmarks import _format_page
@@ -40,6 +49,7 @@ from benchmarks._digits_networks import NETWORKS, digits, feeds
 from benchmarks._format_files import KINDS, File
 from workers.compression import delivery
 from workers.compression.__main__ import main as run_engine
+from workers.compression.graph.runtime import open_session
 from workers.runs.tools import lay_out_files
 from workers.tools import environments
 
@@ -188,6 +198,25 @@ def step_of(directory: Path) -> float:
     return float(np.ptp(np.append(outputs, 0))) / 255
 
 
+def within(directory: Path, name: OutputFormat, step: float | None) -> list[int] | None:
+    """Return how many of the runs of a tool are within a step of the ONNX file's, and of how many.
+
+    None where there is no grid, or no tool has run the format.
+    """
+    own = delivery_directory(directory, name)
+    if step is None or not (own / OUTPUTS).is_dir():
+        return None
+    session = open_session(directory / ARTIFACTS / "model.onnx", threads=1)
+    names = [value.name for value in session.get_inputs()]
+    inputs = [np.load(own / INPUTS / f"{index}.npy") for index in range(len(names))]
+    outputs = np.load(own / OUTPUTS / "0.npy")
+    near = [
+        bool(np.abs(session.run(None, dict(zip(names, run, strict=True)))[0] - found).max() <= step)
+        for *run, found in zip(*inputs, outputs, strict=True)
+    ]
+    return [sum(near), len(near)]
+
+
 def figures(label: dict[str, Any], result: Result, directory: Path) -> Iterator[dict[str, Any]]:
     """Yield what a job delivered, and what it did not."""
     if result.problem is not None:
@@ -201,6 +230,9 @@ def figures(label: dict[str, Any], result: Result, directory: Path) -> Iterator[
             "ms": artifact.latency_ms,
             "accuracy": artifact.quality.value if artifact.quality else None,
             "reason": artifact.reason,
+            "within": within(directory, artifact.format, label["step"])
+            if "step" in label
+            else None,
         }
 
 
