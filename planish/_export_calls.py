@@ -71,12 +71,18 @@ def require_sklearn(pipeline: Any, example: Any) -> None:
         )
 
 
-def require_file(path: Path) -> None:
-    """Refuse a path where nothing is."""
+def require_tensorflow(path: Path) -> None:
+    """Refuse a path where neither a SavedModel is nor a ``.tflite`` file."""
+    wanted = "name the directory of a SavedModel, or a .tflite file"
     if not path.exists():
-        raise ExportFailed(
-            f"There is no {str(path)!r}: name the directory of a SavedModel, or a .tflite file."
-        )
+        raise ExportFailed(f"There is no {str(path)!r}: {wanted}.")
+    if path.is_dir() and not (path / "saved_model.pb").exists():
+        raise ExportFailed(f"There is no saved_model.pb in {str(path)!r}: {wanted}.")
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(8)[4:] != b"TFL3":
+                other = _AS_IT_IS.replace("A file", "A file of another kind")
+                raise ExportFailed(f"{str(path)!r} is no .tflite file: {wanted}. {other}")
 
 
 def _a(value: Any) -> str:

@@ -97,7 +97,7 @@ def from_keras(model: Any, *, client: Client | None = None, name: str | None = N
     if all(map(_is_stock, _layers(model))):
         suffix = ".h5" if legacy else ".keras"
         return _exported(model.save, client, name, suffix)
-    return _exported(lambda path: model.export(path, format="onnx", verbose=False), client, name)
+    return _exported(lambda path: _export_by_keras(model, path), client, name)
 
 
 def from_sklearn(
@@ -122,7 +122,9 @@ def from_sklearn(
     options = {id(pipeline): {"zipmap": False}} if classifier else None
 
     def write(path: Path) -> None:
-        path.write_bytes(convert(pipeline, example[:1], options=options).SerializeToString())
+        row = _single_precision(example[:1])
+        path.write_bytes(convert(pipeline, row, options=options).SerializeToString())
+        _name_batch(path)
 
     return _exported(write, client, name)
 
@@ -142,7 +144,7 @@ def from_tensorflow(
         ExportFailed: tf2onnx cannot convert it.
         Rejected: the service cannot use it.
     """
-    _export_calls.require_file(Path(path))
+    _export_calls.require_tensorflow(Path(path))
     package("tf2onnx", "tensorflow", found_only=True)
     kind = "--saved-model" if Path(path).is_dir() else "--tflite"
 
@@ -151,6 +153,7 @@ def from_tensorflow(
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ExportFailed(f"tf2onnx cannot convert {path}: {done.stderr.strip()[-500:]}")
+        _name_batch(target)
 
     return _exported(write, client, name)
 
@@ -175,6 +178,13 @@ def _exported(
             return own.models.upload(file, name=name)
 
 
+def _single_precision(example: Any) -> Any:
+    """Return samples with floats of 32 bits, which operators of trees and scalers answer in."""
+    if hasattr(example, "columns"):
+        return example.astype(dict.fromkeys(example.select_dtypes("float64"), "float32"))
+    return example.astype("float32") if example.dtype == "float64" else example
+
+
 def _two(torch: Any, tensor: Any, axes: dict[int, str]) -> Any:
     """Return an example with two of what may have any size: the exporter takes one for fixed."""
     for axis in axes:
@@ -193,6 +203,34 @@ def _require_dynamic(path: Path, axes: dict[str, dict[int, str]]) -> None:
                     f"torch fixed axis {axis} of '{value.name}', which was to have any size. Leave"
                     " it out of 'dynamic', or rewrite what in the module depends on it."
                 )
+
+
+def _export_by_keras(model: Any, path: Path) -> None:
+    """Export a model of Keras 3; without a signature Keras refuses what was loaded, not called."""
+    keras = import_module("keras")
+    signature = None
+    if getattr(model, "inputs", None):
+        inputs = getattr(model, "input", model.inputs[0])  # a Sequential has one, and no 'input'
+        signature = [keras.tree.map_structure(_spec, inputs)]
+    model.export(path, format="onnx", verbose=False, input_signature=signature)
+    _name_batch(path)
+
+
+def _spec(tensor: Any) -> Any:
+    """Return the shape, type and name of a Keras input."""
+    keras = import_module("keras")
+    return keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+
+
+def _name_batch(path: Path) -> None:
+    """Call open first axes ``batch``: tf2onnx calls each by a number, skl2onnx by no name."""
+    onnx = import_module("onnx")
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        for dimension in value.type.tensor_type.shape.dim[:1]:
+            if not dimension.dim_value and not dimension.dim_param.removeprefix("unk__").isalpha():
+                dimension.dim_param = BATCH
+    onnx.save(model, path)
 
 
 def _layers(model: Any) -> Iterator[Any]:

@@ -224,6 +224,8 @@ class ModelDescription(BaseModel):
     """Whether the weights can be trained; null where that was not looked at."""
     untrainable: list[Skipped] = Field(default=[], max_length=MAX_UNTRAINABLE)
     """The nodes that stand in the way, and why."""
+    untranslated: list[str] = Field(default=[], max_length=MAX_UNTRAINABLE)
+    """The nodes that torch has nothing like: formats that are made of its programs refuse them."""
     blocks: int | None = None
     """Residual blocks, each of which could be left out; null where that was not looked at."""
     nodes: list[Node] = Field(default=[], max_length=MAX_NODES)

@@ -89,6 +89,12 @@ def _operators(request: JobRequest, model: ModelDescription) -> Iterator[str]:
             " be impossible to write: the job then fails with 'delivery-failed' and keeps its other"
             " files, such as 'onnx'."
         )
+    if exported and model.untranslated:
+        yield (
+            f"{_named(exported)} are made of torch's programs, and torch has nothing like"
+            f" {', '.join(model.untranslated[:3])}: they may be impossible to write, and the job"
+            " then fails with 'delivery-failed' and keeps its other files, such as 'onnx'."
+        )
     if "litert_micro" in request.deliver and (
         lacking := sorted(_NO_MICRO_KERNEL & set(model.operators))
     ):

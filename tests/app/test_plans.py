@@ -255,3 +255,6 @@ def test_what_a_format_cannot_do_is_said_before_the_job_runs(service: Service) -
     assert "NonZero depend on values" in told
     assert "Core ML's converter does not take LSTM" in told
     assert "no kernel for Gelu" in told
+    assert "torch has nothing like 'boxes' (RoiAlign)" in warned(
+        service.model(untranslated=["'boxes' (RoiAlign)"])
+    )

@@ -16,6 +16,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -118,6 +119,19 @@ def test_a_pipeline_of_scikit_learn_is_exported_with_its_probabilities() -> None
     np.testing.assert_allclose(ours, pipeline.predict_proba(samples), atol=1e-5)
 
 
+def test_an_estimator_that_was_fitted_on_float64_is_exported() -> None:
+    """As numpy's arrays are, where ONNX has trees of single precision alone."""
+    samples = np.random.default_rng(0).standard_normal((60, 4))
+    forest = RandomForestRegressor(5, random_state=0).fit(samples, samples[:, 0])
+    with service() as (server, client):
+        planish.from_sklearn(forest, samples, client=client)
+    session = ort.InferenceSession(sent(server))
+    [rows] = session.get_inputs()
+    assert rows.shape == ["batch", 4]
+    [ours] = session.run(None, {rows.name: samples.astype(np.float32)})
+    np.testing.assert_allclose(ours[:, 0], forest.predict(samples), atol=1e-5)
+
+
 def test_a_keras_model_of_stock_layers_is_sent_as_it_is() -> None:
     import keras
 
@@ -132,8 +146,7 @@ def test_a_keras_model_with_code_of_its_own_is_exported_here() -> None:
     import keras
 
     double = keras.layers.Lambda(lambda x: 2 * x)
-    model = keras.Sequential([keras.layers.Input((4,)), double])
-    model(np.zeros((1, 4), np.float32))
+    model = keras.Sequential([keras.layers.Input((4,)), double])  # built, and never called
     with service() as (server, client):
         planish.from_keras(model, client=client)
     graph = onnx.load_from_string(sent(server)).graph
@@ -145,7 +158,12 @@ def test_a_missing_package_is_named_with_its_command(tmp_path: Path, package: st
     file = tmp_path / "model.tflite"
     with pytest.raises(planish.ExportFailed, match=r"There is no .*model\.tflite"):
         planish.from_tensorflow(file)
-    file.write_bytes(b"x")
+    with pytest.raises(planish.ExportFailed, match=r"no saved_model\.pb in"):
+        planish.from_tensorflow(tmp_path)
+    file.write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(planish.ExportFailed, match="of another kind is uploaded as it is"):
+        planish.from_tensorflow(file)
+    file.write_bytes(b"\x1c\0\0\0TFL3")
     with pytest.raises(planish.MissingPackage, match=f"pip install .*{package}"):
         planish.from_tensorflow(file)
 

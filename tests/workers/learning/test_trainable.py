@@ -5,7 +5,7 @@ import pytest
 
 from tests.workers.learning import nets
 from workers.compression.graph.inference import infer
-from workers.compression.learning.trainable import measured, obstacles
+from workers.compression.learning.trainable import examine, measured, obstacles
 
 FROZEN = nets.MLP.replace("r = Relu(h)", "r = Bernoulli(h)")
 
@@ -31,6 +31,18 @@ def test_a_node_without_gradient_between_weights_and_outputs_is_named() -> None:
 def test_a_node_without_gradient_before_all_weights_is_in_nobody_s_way() -> None:
     text = nets.MLP.replace("h = Gemm<transB=1>(x,", "n = Bernoulli(x)\n h = Gemm<transB=1>(n,")
     assert obstacles(graph(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "imports"),
+    [("r = Bernoulli(h)", ""), ("r = com.acme.Twist(h)", ', "com.acme": 1')],
+    ids=["without gradient", "not at all"],
+)
+def test_what_torch_has_nothing_like_is_named(text: str, imports: str) -> None:
+    """Formats that are made of its programs refuse the graph, as a plan says."""
+    nodes = nets.MLP.replace("r = Relu(h)", text).replace('["": 21]', f'["": 21{imports}]')
+    [named] = examine(graph(nodes)).untranslated
+    assert f"({text.split(' = ')[1].split('(')[0].split('.')[-1]})" in named
 
 
 def test_a_spectrum_is_no_obstacle_and_its_window_is_not_trained() -> None:

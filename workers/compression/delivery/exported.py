@@ -67,7 +67,7 @@ def program(
     write_grids(model, grids)
     executor = build(model)
     if executor.untranslated:
-        raise DeliveryFailed(f"torch has nothing like the operator {executor.untranslated[0]}.")
+        raise DeliveryFailed(f"torch has nothing like {executor.untranslated[0]}.")
     names = [str(value.name) for value in model.graph.inputs]
     plain = Plain(executor, names, [str(value.name) for value in model.graph.outputs]).eval()
     plain.requires_grad_(requires_grad=False)

@@ -193,7 +193,7 @@ class _Compiler:
             f"the executor has no {lacking}, so nothing before it can be trained"
         )
         name = node.name or node.outputs[0].name
-        self._shared.untranslated.append(f"{node.op_type} ('{name}')")
+        self._shared.untranslated.append(f"'{name}' ({node.op_type})")
         try:
             return Reference.of(node, self._shared.opset)
         except (NotImplementedError, RuntimeError) as error:

@@ -169,7 +169,7 @@ def _describe(
         notes.append(f"Multiply–accumulates (MACs) are those of one sample with {sizes}.")
     notes += stats.notes_on_macs(len(findings.figures.unknown), findings.figures.uncounted)
     name_nodes(normal)
-    obstacles = trainable.obstacles(normal)
+    in_torch = trainable.examine(normal)
     feeds = trials[0].feeds if trials else None
     listed = stats.measure(normal, findings.sizes, feeds, findings.samples).layers[:MAX_LAYERS]
     layers = [
@@ -196,8 +196,9 @@ def _describe(
         sample_sizes=findings.sample_sizes,
         layers=layers,
         notes=notes,
-        trainable=not obstacles,
-        untrainable=obstacles,
+        trainable=not in_torch.obstacles,
+        untrainable=in_torch.obstacles,
+        untranslated=in_torch.untranslated,
         blocks=len(residual.blocks(normal)),
         nodes=portrait.nodes(normal),
         distributions=portrait.distributions(normal, layers),

@@ -1,4 +1,6 @@
-"""Finds which weights of a graph can be trained, and which nodes prevent it."""
+"""Finds which weights of a graph can be trained, and what torch does not take of it."""
+
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -21,11 +23,26 @@ def measured(model: ir.Model) -> set[str]:
     }
 
 
-def obstacles(model: ir.Model) -> list[Skipped]:
-    """Return the nodes that keep a graph's weights from being trained, with the reasons.
+@dataclass(frozen=True)
+class Findings:
+    """What of a graph torch does not do."""
 
-    Such a node runs without gradient and lies on a path of floats from a weight to an output.
-    Where there is no such path at all, the graph as a whole is named.
+    obstacles: list[Skipped]
+    """The nodes that keep its weights from being trained, with the reasons."""
+    untranslated: list[str]
+    """The nodes that torch has nothing like, so that no program is exported of the graph."""
+
+
+def obstacles(model: ir.Model) -> list[Skipped]:
+    """Return the nodes that keep a graph's weights from being trained; see ``examine``."""
+    return examine(model).obstacles
+
+
+def examine(model: ir.Model) -> Findings:
+    """Return the nodes that keep a graph's weights from being trained, or it from being exported.
+
+    A node of the first kind runs without gradient and lies on a path of floats from a weight to an
+    output. Where there is no such path at all, the graph as a whole is named.
 
     Args:
         model: in normal form.
@@ -34,22 +51,27 @@ def obstacles(model: ir.Model) -> list[Skipped]:
         program = compile_graph(model, None)
     except InvalidModel as problem:
         reason = problem.detail[:500].removesuffix(".")  # a sentence goes on after it
-        return [Skipped(node=model.graph.name or "graph", reason=reason)]
+        node = faults.node_of(problem)
+        return Findings([_skipped(model, reason)], [node] if node else [])
     except Exception as error:  # noqa: BLE001 (what cannot be trained can still be compressed)
         faults.log(error)
         node = faults.node_of(error) or model.graph.name or "graph"
         reason = "the executor cannot build it: a fault of ours, please report it"
-        return [Skipped(node=node, reason=reason)]
+        return Findings([Skipped(node=node, reason=reason)], [])
+    untranslated = program.untranslated[:MAX_UNTRAINABLE]
     fixed = measured(model)
     weights = {value for value in program.weights if str(value.name) not in fixed}
     way = _between(model.graph, weights)
     if not way:
         reason = "no float32 weight has a way to an output of floats"
-        return [Skipped(node=model.graph.name or "graph", reason=reason)]
+        return Findings([_skipped(model, reason)], untranslated)
     names = {name for node in way for name in _names(node)}
-    return [node_reason for node_reason in program.frozen if node_reason.node in names][
-        :MAX_UNTRAINABLE
-    ]
+    on_the_way = [frozen for frozen in program.frozen if frozen.node in names]
+    return Findings(on_the_way[:MAX_UNTRAINABLE], untranslated)
+
+
+def _skipped(model: ir.Model, reason: str) -> Skipped:
+    return Skipped(node=model.graph.name or "graph", reason=reason)
 
 
 def _between(graph: ir.Graph, weights: set[ir.Value]) -> list[ir.Node]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 
 import torch
@@ -172,14 +172,48 @@ def _average_pool(window: Window, include_padding: bool, x: Tensor) -> Tensor:
     """Divide the sum of each window by the number of its elements that count."""
     pads, extra = window.padding(x.shape[2:])
     extra_padding = [amount for size in extra for amount in (0, size)]
+    sums = _window_sum(window, F.pad(F.pad(x, pads), extra_padding))
+    if all(type(size) is int for size in x.shape[2:]):  # numbers, where shapes are fixed
+        return _divided(sums, _counts(window, include_padding, tuple(x.shape[2:])))
     ones = x.new_ones((1, 1, *x.shape[2:]))
     ones = F.pad(F.pad(ones, pads, value=1.0 if include_padding else 0.0), extra_padding)
-    return _window_sum(window, F.pad(F.pad(x, pads), extra_padding)) / _window_sum(window, ones)
+    return sums / _window_sum(window, ones)
+
+
+@lru_cache(maxsize=256)
+def _counts(window: Window, include_padding: bool, sizes: tuple[int, ...]) -> list[list[int]]:
+    """Return for each axis how many elements count at each place of the window."""
+    pads, extra = window.padding(sizes)
+    counts = []
+    for axis, size in enumerate(sizes):
+        begin, end = pads[::2][::-1][axis], pads[1::2][::-1][axis]
+        counted = [include_padding] * begin + [True] * size + [include_padding] * end
+        counted += [False] * extra[::-1][axis]
+        reach = (window.kernel[axis] - 1) * window.dilations[axis] + 1
+        counts.append(
+            [
+                sum(counted[start : start + reach : window.dilations[axis]])
+                for start in range(0, len(counted) - reach + 1, window.strides[axis])
+            ]
+        )
+    return counts
+
+
+def _divided(sums: Tensor, counts: list[list[int]]) -> Tensor:
+    """Divide sums by the product of the counts of their places, by one number where all are one."""
+    if all(len(set(axis)) == 1 for axis in counts):
+        return sums / prod(axis[0] for axis in counts)
+    for axis, each in enumerate(counts):
+        shape = [len(each) if axis == place else 1 for place in range(len(counts))]
+        sums = sums / sums.new_tensor(each).reshape(shape)
+    return sums
 
 
 def _window_sum(window: Window, x: Tensor) -> Tensor:
-    """Sum over windows, by a depthwise convolution with ones."""
+    """Sum over windows: by torch's own pool, or by a depthwise convolution where it has gaps."""
     rank = len(window.kernel)
+    if all(dilation == 1 for dilation in window.dilations):
+        return _AVERAGE[rank](x, window.kernel, window.strides) * prod(window.kernel)
     conv = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
     weight = x.new_ones((1, 1, *window.kernel))
     rows = x.reshape(-1, 1, *x.shape[2:])
