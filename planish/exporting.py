@@ -94,7 +94,7 @@ def from_keras(model: Any, *, client: Client | None = None, name: str | None = N
     """
     _export_calls.require_keras(model)
     legacy = not type(model).__module__.startswith("keras.src.models")
-    if all(map(_is_stock, _layers(model))):
+    if all(map(_is_stock, (model, *_layers(model)))):
         suffix = ".h5" if legacy else ".keras"
         return _exported(model.save, client, name, suffix)
     return _exported(lambda path: _export_by_keras(model, path), client, name)

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import numpy_helper
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.e2e import tooled
 from tests.e2e.service import Service
@@ -29,13 +30,7 @@ def test_int8_of_a_network_is_within_a_step_of_the_onnx_graph_on_every_runtime(
     service: Service,
 ) -> None:
     model = service.upload(with_an_uneven_answer(zoo.path("residual").read_bytes()))
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, image=PIXELS)
-    http = service.http
-    dataset = http.post("/v1/datasets?filename=rows.npz", content=buffer.getvalue()).json()["id"]
-    eventually(
-        lambda: http.get(f"/v1/datasets/{dataset}").json()["status"] == "ready", what="inspection"
-    )
+    http, dataset = service.http, stored(service, image=PIXELS)
     offered = {target["target"] for target in http.get("/v1/targets").json()["items"]}
     assert {"onnx", "ort", "openvino", *MADE} <= offered
     wanted = ["onnx", *MADE]
@@ -50,7 +45,7 @@ def test_int8_of_a_network_is_within_a_step_of_the_onnx_graph_on_every_runtime(
     assert job["status"] == "succeeded", job["problem"]
     found = {artifact["format"]: artifact for artifact in job["artifacts"]}
     assert list(found) == wanted
-    step = step_of(http.get(found["onnx"]["href"]).content)
+    step = step_of(http.get(found["onnx"]["href"]).content, image=PIXELS)
     for name in MADE:
         artifact = found[name]
         assert artifact["ran"]
@@ -70,6 +65,54 @@ def test_int8_of_a_network_is_within_a_step_of_the_onnx_graph_on_every_runtime(
     assert "ai-edge-litert" in report
 
 
+def test_a_weight_that_integers_and_floats_share_and_an_input_that_is_a_number(
+    service: Service,
+) -> None:
+    """The converter stores equal bytes once; the last layer alone, which is not rounded, has floats
+    in the file for microcontrollers."""
+    draw = np.random.default_rng(0)
+    weight = draw.standard_normal((4, 4, 3, 3)).astype(np.float32) * 0.3
+    weight[0] *= 4  # so that channels have scales of their own
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["before"], pads=[1] * 4),
+        helper.make_node("Relu", ["before"], ["kept"]),
+        helper.make_node("Conv", ["kept", "weight"], ["after"], pads=[1] * 4),
+        helper.make_node("Mul", ["after", "gain"], ["answer"]),
+    ]
+    shapes = {"image": [1, 4, 6, 6], "gain": [], "answer": [1, 4, 6, 6]}
+    image, gain, answer = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    )
+    shared = [numpy_helper.from_array(weight, "weight")]
+    graph = helper.make_graph(nodes, "shared", [image, gain], [answer], shared)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    pixels = draw.standard_normal((32, 1, 4, 6, 6)).astype(np.float32)
+    gains = draw.uniform(0.5, 2, 32).astype(np.float32)
+    body = {
+        "model": service.upload(made.SerializeToString()),
+        "dataset": stored(service, image=pixels[:, 0], gain=gains),
+        "steps": [{"method": "quantize", "mode": "static", "force": True}],
+        "deliver": ["onnx", *MADE],
+    }
+    job = service.finished(service.http.post("/v1/jobs", json=body).json()["id"], seconds=240)
+    assert job["status"] == "succeeded", job["problem"]
+    found = {artifact["format"]: artifact for artifact in job["artifacts"]}
+    content = service.http.get(found["onnx"]["href"]).content
+    step = max(step_of(content, image=p, gain=g) for p, g in zip(pixels, gains, strict=True))
+    assert {name: found[name]["max_error"] <= step for name in MADE} == dict.fromkeys(MADE, True)
+
+
+def stored(service: Service, **arrays: NDArray[np.float32]) -> str:
+    """Upload a dataset, and return its id once it is inspected."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    made = service.http.post("/v1/datasets?filename=rows.npz", content=buffer.getvalue())
+    path = f"/v1/datasets/{made.json()['id']}"
+    eventually(lambda: service.http.get(path).json()["status"] == "ready", what="inspection")
+    return path.rpartition("/")[2]
+
+
 def with_an_uneven_answer(graph: bytes) -> bytes:
     """Return a graph whose last layer has a first channel, and so a grid, much below the others."""
     model = onnx.load_from_string(graph)
@@ -82,10 +125,10 @@ def with_an_uneven_answer(graph: bytes) -> bytes:
     return written
 
 
-def step_of(graph: bytes) -> float:
+def step_of(graph: bytes, **feeds: NDArray[np.float32]) -> float:
     """Return a step of the int8 grid that spans a graph's outputs, and 0 as every grid does.
 
     The last layer adds up in float what was rounded before, where runtimes may round otherwise.
     """
-    [outputs] = ort.InferenceSession(graph).run(None, {"image": PIXELS})
+    [outputs] = ort.InferenceSession(graph).run(None, feeds)
     return float(np.ptp(np.append(outputs, 0))) / 255

@@ -145,12 +145,23 @@ def test_a_keras_model_of_stock_layers_is_sent_as_it_is() -> None:
 def test_a_keras_model_with_code_of_its_own_is_exported_here() -> None:
     import keras
 
+    class Doubled(keras.Model):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return self.layer(x) * 2
+
+        def build(self, shape: Any) -> None:
+            self.layer = keras.layers.Dense(2)
+            self.layer.build(shape)
+
     double = keras.layers.Lambda(lambda x: 2 * x)
-    model = keras.Sequential([keras.layers.Input((4,)), double])  # built, and never called
-    with service() as (server, client):
-        planish.from_keras(model, client=client)
-    graph = onnx.load_from_string(sent(server)).graph
-    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    loaded = keras.Sequential([keras.layers.Input((4,)), double])  # built, and never called
+    own = Doubled()
+    own(np.zeros((1, 4), np.float32))
+    for model in (loaded, own):
+        with service() as (server, client):
+            planish.from_keras(model, client=client)
+        graph = onnx.load_from_string(sent(server)).graph
+        assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
 
 
 @pytest.mark.parametrize("package", ["tf2onnx", "tensorflow"])

@@ -118,7 +118,7 @@ def _result(
         _tidied(directory, finished),
         _EVALUATION_SHARE * (end - time.monotonic()),
     )
-    figures = judging.judge(
+    judged = judging.judge(
         directory / ORIGINAL,
         graphs[-1],
         delivered,
@@ -127,7 +127,9 @@ def _result(
         order.evaluate,
         events,
     )
-    report = reporting.report(directory, order, finished, measured, delivered)
+    report = reporting.report(
+        directory, order, finished, measured, delivered, judged.against_onnxruntime
+    )
     events.progress(1.0, "storing the result")
     events.log(report.verdict)
     problem = _problem(directory, order, report, delivered)
@@ -136,7 +138,7 @@ def _result(
         model=job_inputs.model,
         dataset=job_inputs.dataset,
         report=report,
-        artifacts=artifacts.produced(delivered, figures, directory / ARTIFACTS),
+        artifacts=artifacts.produced(delivered, judged.figures, directory / ARTIFACTS),
     )
 
 

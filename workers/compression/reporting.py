@@ -41,8 +41,18 @@ def report(
     finished: list[FinishedStep],
     measured: Measured,
     delivered: Delivered,
+    runtimes: list[str],
 ) -> Report:
-    """Return the report: figures, changes and the manifest."""
+    """Return the report: figures, changes and the manifest.
+
+    Args:
+        directory: the job's directory.
+        order: what was asked for.
+        finished: what the steps did.
+        measured: the figures of the graphs.
+        delivered: the artifacts.
+        runtimes: which runtimes are faster, in sentences for the verdict.
+    """
     result = graphs_of(directory, order)[-1]
     elsewhere = {"portability": portability(load(result))}
     measured = replace(measured, evaluation=measured.evaluation.model_copy(update=elsewhere))
@@ -63,7 +73,7 @@ def report(
         compressed=final,
         step_reports=reports,
         evaluation=measured.evaluation,
-        verdict=words,
+        verdict="\n".join([words, *runtimes]),
         manifest=_manifest(directory, order, files),
     )
 

@@ -18,7 +18,8 @@ from tests.workers.engine.conftest import Run, report_of
 from tests.workers.intake.models import mlp, model, tensor, value, write
 from workers.compression import delivery
 from workers.compression.delivery.artifacts import Delivered, shortfall
-from workers.compression.delivery.judging import max_error
+from workers.compression.delivery.judging import against_onnxruntime, max_error
+from workers.compression.measure.ratio import Ratio
 
 STATIC = {"method": "quantize", "mode": "static", "force": True}
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -54,6 +55,24 @@ def test_each_format_is_judged_on_the_held_out_samples_on_its_own_runtime(
     assert found["onnx"].max_error == 0
     assert found["onnx"].latency_ms == report.compressed.latency_ms
     assert str(found["openvino"].runtime).startswith("openvino 20")
+    compared = [line for line in report.verdict.splitlines() if "onnxruntime" in line]
+    assert len(compared) == 1
+    assert str(found["openvino"].runtime) in compared[0]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        ((1.35, 1.3, 1.41), "runs the result 1.35 times faster (1.30 to 1.41) than onnxruntime"),
+        ((0.5, 0.4, 0.8), "runs the result 2.00 times slower (1.25 to 2.50) than onnxruntime"),
+        ((1.01, 0.99, 1.02), "runs the result as fast as onnxruntime"),
+        ((1.2, 0.7, 2.0), "Whether fast 1 or onnxruntime is faster, these runs do not tell"),
+    ],
+)
+def test_which_runtime_is_faster_is_a_sentence(
+    ratio: tuple[float, float, float], words: str
+) -> None:
+    assert words in against_onnxruntime("fast 1", Ratio(*ratio))
 
 
 def test_a_model_is_delivered_as_it_is_where_no_step_is_asked_for(job: Run, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Measures each artifact on its own runtime: its latency, and its outputs."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
+from app.domain.latencies import same_speed
 from app.domain.reports import ArtifactFigures
 from app.domain.targets import OutputFormat
 from workers.compression import faults
@@ -22,12 +24,16 @@ from workers.compression.measure.evaluation import Measured
 from workers.compression.measure.evaluation_set import EvaluationSet
 from workers.compression.measure.fidelity import Closeness, Profile
 from workers.compression.measure.passes import Judge
+from workers.compression.measure.ratio import Ratio
 from workers.compression.samples.context import Samples
 from workers.compression.targets import onnx as target
 from workers.compression.targets.runner import Outputs, Runner, predict
 
 MOST_SAMPLES = 1000
 """The most held-out samples that each artifact is judged on."""
+
+_SERVING: tuple[OutputFormat, ...] = ("openvino", "pt2")
+"""Formats that run where the ONNX file would, so that it matters which is faster."""
 
 _SECONDS = 6.0
 """Seconds of timed runs, for all artifacts together."""
@@ -39,6 +45,15 @@ _NO_NUMBERS = (
 _NOT_FINITE = "Its outputs are not finite where those of the ONNX graph are, or have another shape."
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What was measured of the artifacts."""
+
+    figures: dict[OutputFormat, ArtifactFigures]
+    against_onnxruntime: list[str]
+    """Which runtime is faster, in a sentence for each that is not onnxruntime."""
+
+
 def judge(
     original: Path,
     graph: Path,
@@ -47,8 +62,8 @@ def judge(
     evaluation_set: EvaluationSet,
     settings: Evaluate,
     events: Events,
-) -> dict[OutputFormat, ArtifactFigures]:
-    """Run every artifact on its own runtime; return its latency and the quality of its outputs.
+) -> Judged:
+    """Run every artifact on its own runtime, for its latency and the quality of its outputs.
 
     Args:
         original: the model as uploaded.
@@ -78,10 +93,10 @@ def judge(
             else:
                 figures[name] = ArtifactFigures(ran=False, reason=opened)
     if not runners:
-        return figures
+        return Judged(figures, [])
     replays = {name: made.replay for name, made in delivered.made.items() if made.replay}
     local = {name: runner for name, runner in runners.items() if name not in replays}
-    times = _times(original, local, evaluation_set)
+    times, compared = _times(original, graph, local, evaluation_set)
     times |= {name: replay.latency_ms for name, replay in replays.items()}
     samples = measured.samples.draw(MOST_SAMPLES, 0)
     judging = _Judging(original, graph, evaluation_set, settings)
@@ -91,7 +106,7 @@ def judge(
         judged = judging.of(runner, samples_run, times[name])
         kept_back = judged.reason or delivered.made[name].reason
         figures[name] = judged.model_copy(update={"reason": kept_back})
-    return figures
+    return Judged(figures, compared)
 
 
 def _opened(made: Made, evaluation_set: EvaluationSet) -> Runner | str:
@@ -110,21 +125,51 @@ def _opened(made: Made, evaluation_set: EvaluationSet) -> Runner | str:
 
 
 def _times(
-    original: Path, runners: dict[OutputFormat, Runner], evaluation_set: EvaluationSet
-) -> dict[OutputFormat, float]:
-    """Return the median milliseconds per sample of each artifact, in turn with the original."""
+    original: Path,
+    graph: Path,
+    runners: dict[OutputFormat, Runner],
+    evaluation_set: EvaluationSet,
+) -> tuple[dict[OutputFormat, float], list[str]]:
+    """Run artifacts by turns with the graph and the original in onnxruntime.
+
+    Returns:
+        The median milliseconds per sample of each artifact; and for each that onnxruntime does not
+        run how it compares with the graph there, in a sentence.
+    """
     if not runners:
-        return {}
-    session = target.open_session(original, evaluation_set.threads)
-    feeds = evaluation_set.samples.first_run()
-    timers = [clock.timer(session, feeds, evaluation_set.threads)]
-    timers += [
-        turns.timed(partial(runner.run, feeds), evaluation_set.threads)
-        for runner in runners.values()
-    ]
+        return {}, []
+    threads, feeds = evaluation_set.threads, evaluation_set.samples.first_run()
+    sessions = (target.open_session(path, threads) for path in (graph, original))
+    timers = [clock.timer(session, feeds, threads) for session in sessions]
+    timers += [turns.timed(partial(runner.run, feeds), threads) for runner in runners.values()]
     rounds = turns.by_turns(timers, _SECONDS)
-    count = evaluation_set.samples.layout.size
-    return {name: rounds.spread(index, count).median for index, name in enumerate(runners, start=1)}
+    count, places = evaluation_set.samples.layout.size, dict(enumerate(runners, start=2))
+    times = {name: rounds.spread(place, count).median for place, name in places.items()}
+    compared = [
+        against_onnxruntime(runners[name].runtime, rounds.with_first(place).ratio)
+        for place, name in places.items()
+        if name in _SERVING
+    ]
+    return times, compared
+
+
+def against_onnxruntime(name: str, ratio: Ratio) -> str:
+    """Return which runtime runs the result faster, in a sentence.
+
+    Args:
+        name: the runtime's, with its version.
+        ratio: of onnxruntime's time to its.
+    """
+    if ratio.low <= 1 <= ratio.high:
+        if ratio.certain and same_speed(ratio.value):
+            return f"{name} runs the result as fast as onnxruntime does."
+        return f"Whether {name} or onnxruntime is faster, these runs do not tell."
+    word, ends = "faster", (ratio.low, ratio.value, ratio.high)
+    if ratio.value < 1:
+        word, ends = "slower", (1 / ratio.high, 1 / ratio.value, 1 / ratio.low)
+    low, value, high = ends
+    said = f"{value:.2f} times {word} ({low:.2f} to {high:.2f})"
+    return f"{name} runs the result {said} than onnxruntime does."
 
 
 class _Judging:
