@@ -122,8 +122,8 @@ def from_sklearn(
     options = {id(pipeline): {"zipmap": False}} if classifier else None
 
     def write(path: Path) -> None:
-        row = _single_precision(example[:1])
-        path.write_bytes(convert(pipeline, row, options=options).SerializeToString())
+        rows = _rows(pipeline, example[:1])
+        path.write_bytes(convert(pipeline, rows, options=options).SerializeToString())
         _name_batch(path)
 
     return _exported(write, client, name)
@@ -178,10 +178,16 @@ def _exported(
             return own.models.upload(file, name=name)
 
 
-def _single_precision(example: Any) -> Any:
-    """Return samples with floats of 32 bits, which operators of trees and scalers answer in."""
+def _rows(pipeline: Any, example: Any) -> Any:
+    """Return samples as skl2onnx reads them: a matrix, with floats of 32 bits as its trees have.
+
+    The columns of a DataFrame are inputs of their own where a ColumnTransformer tells them apart.
+    """
     if hasattr(example, "columns"):
-        return example.astype(dict.fromkeys(example.select_dtypes("float64"), "float32"))
+        apart = import_module("sklearn.compose").ColumnTransformer
+        if any(isinstance(part, apart) for part in (pipeline, *pipeline.get_params().values())):
+            return example.astype(dict.fromkeys(example.select_dtypes("float64"), "float32"))
+        example = example.to_numpy()
     return example.astype("float32") if example.dtype == "float64" else example
 
 

@@ -72,6 +72,19 @@ def shares() -> ModelProto:
     return model(nodes, [value("x", "N", "T", 6)], [value("y", "N", "T", 6)], [])
 
 
+def chosen() -> ModelProto:
+    """Return a graph whose operators read a number from a tensor: how many, which axis."""
+    nodes = [
+        helper.make_node("TopK", ["x", "three"], ["largest", "places"]),
+        helper.make_node("CumSum", ["largest", "axis"], ["sums"]),
+        helper.make_node("Trilu", ["sums", "below"], ["y"]),
+    ]
+    constants = [
+        tensor("three", np.array([3])), tensor("axis", np.array(1)), tensor("below", np.array(-1)),
+    ]  # fmt: skip
+    return model(nodes, [value("x", "N", "T", 6)], [value("y", "N", "T", 3)], constants)
+
+
 def masked() -> ModelProto:
     """Return a graph whose mask is chosen from two numbers by what the input holds."""
     nodes = [
@@ -85,7 +98,7 @@ def masked() -> ModelProto:
     return model(nodes, [value("x", "N", "T", 6)], [value("y", "N", "T", 6)], constants)
 
 
-@pytest.mark.parametrize("make", [heads, places, counted, shares, masked])
+@pytest.mark.parametrize("make", [heads, places, counted, shares, chosen, masked])
 def test_computed_shapes_keep_dynamic_dimensions(
     tmp_path: Path, make: Callable[[], ModelProto]
 ) -> None:

@@ -81,6 +81,14 @@ class Sizes:
         """Return False."""
         return False
 
+    def item(self) -> Any:
+        """Return the only number or symbol."""
+        return self._array.item()
+
+    def __int__(self) -> int:
+        """Return the only number; a symbol is fixed to what it stands for."""
+        return int(self.item())
+
     def tolist(self) -> Any:
         """Return the numbers and symbols as nested lists."""
         return self._array.tolist()
