@@ -1,5 +1,6 @@
 """ExecuTorch: a ``.pte`` for XNNPACK, run by ExecuTorch's own runtime."""
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from importlib import metadata, resources
@@ -8,9 +9,12 @@ from typing import Any
 
 from app.domain.directory import ToolTask
 from workers.tools.flatbuffer import Schema
-from workers.tools.work import Arrays, Converter, work
+from workers.tools.printing import printed
+from workers.tools.work import Arrays, Converter, Refused, work
 
 _DEQUANTIZE = "dequantize_per_"
+_FAILED = re.compile(r"Failed to create (\w+) node")
+"""What XNNPACK prints of an operator that it cannot make."""
 
 
 def main(directory: Path) -> int:
@@ -40,17 +44,40 @@ def convert(program: Any, _task: ToolTask, artifact: Path) -> None:
 
 
 def open_file(artifact: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
-    """Open a file's one method."""
+    """Open a file's one method.
+
+    Raises:
+        Refused: a kernel refuses its operator; the text names it.
+    """
     import executorch.kernels.quantized  # noqa: F401 (registers the kernels of rounding)
     import torch
     from executorch.runtime import Runtime
 
-    method = Runtime.get().load_program(artifact).load_method("forward")
+    with printed(artifact.parent) as read:
+        try:
+            method = Runtime.get().load_program(artifact).load_method("forward")
+        except RuntimeError as error:
+            raise Refused(refusal(read()) or str(error)) from error
 
     def run(arrays: Arrays) -> Arrays:
         return [each.numpy() for each in method.execute([torch.from_numpy(a) for a in arrays])]
 
     return run
+
+
+def refusal(said: str) -> str:
+    """Return why XNNPACK refuses a file, as its user should read it; nothing if that is unknown.
+
+    Args:
+        said: what its runtime has written to standard error.
+    """
+    failed = _FAILED.search(said)
+    return (
+        f"XNNPACK refuses the operator {failed[1]} as this model has it. 'litert' may run it; or"
+        " leave the layers around it in float ('ignore')."
+        if failed
+        else ""
+    )
 
 
 def _lower(program: Any) -> Any:

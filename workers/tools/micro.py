@@ -3,13 +3,9 @@
 The interpreter is that of the devices, with reference kernels, built for this machine.
 """
 
-import os
 import re
-import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ from numpy.typing import NDArray
 
 from app.domain.directory import ToolTask
 from workers.tools.float_weights import with_float_weights
+from workers.tools.printing import printed
 from workers.tools.rounding import real_values, rounded_values
 from workers.tools.work import Arrays, Refused
 
@@ -163,7 +160,7 @@ def _least_arena(model: bytes, scratch: Path) -> int:
         Refused: the interpreter refuses the model, or does not say what it has allocated.
     """
     interpreter = _interpreter(model, scratch)
-    with _printed(scratch) as read:
+    with printed(scratch) as read:
         interpreter.print_allocations()
         text = read()
     total = re.search(r"Arena allocation total (\d+) bytes", text)
@@ -180,7 +177,7 @@ def _interpreter(model: bytes, scratch: Path) -> Any:
     """
     from tflite_micro.python.tflite_micro import runtime
 
-    with _printed(scratch) as read:
+    with printed(scratch) as read:
         try:
             return runtime.Interpreter.from_bytes(model, arena_size=_ARENA)
         except RuntimeError as error:
@@ -205,25 +202,6 @@ def refusal(printed: str) -> str:
             f" {said}"
         )
     return said
-
-
-@contextmanager
-def _printed(scratch: Path) -> Iterator[Callable[[], str]]:
-    """Collect what native code writes to standard error; yield what reads it so far."""
-    with tempfile.TemporaryFile(dir=scratch) as file:
-
-        def read() -> str:
-            file.seek(0)
-            return file.read().decode(errors="replace")
-
-        sys.stderr.flush()
-        before = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield read
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
 
 
 def _count(details: Callable[[int], Any]) -> int:

@@ -1,7 +1,7 @@
 """Pools."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from math import prod
 
@@ -60,6 +60,12 @@ class Window:
         begins, ends = self.pads[:rank], self.pads[rank:]
         small = all(2 * pad <= size for pad, size in zip(begins, self.kernel, strict=True))
         return self.auto in {"NOTSET", "VALID"} and begins == ends and small and not self.ceil
+
+    def within(self, sizes: Sequence[int]) -> "Window":
+        """Return a window that is nowhere larger than a picture of these sizes without padding."""
+        if self.auto != "NOTSET" or any(self.pads) or any(each > 1 for each in self.dilations):
+            return self
+        return replace(self, kernel=tuple(map(min, self.kernel, sizes)))
 
     def padding(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
         """Return the declared pads, and the extra padding at each axis's end, last axis first.
@@ -170,11 +176,16 @@ def average_pool(node: Node) -> Function:
 
 def _average_pool(window: Window, include_padding: bool, x: Tensor) -> Tensor:
     """Divide the sum of each window by the number of its elements that count."""
+    fixed = all(type(size) is int for size in x.shape[2:])
+    if fixed:
+        window = window.within(x.shape[2:])
     pads, extra = window.padding(x.shape[2:])
     extra_padding = [amount for size in extra for amount in (0, size)]
+    if fixed:
+        padded = F.pad(F.pad(x, pads), extra_padding) if any(pads) or any(extra) else x
+        counts = _counts(window, include_padding, tuple(x.shape[2:]))
+        return _divided(_window_sum(window, padded), counts)
     sums = _window_sum(window, F.pad(F.pad(x, pads), extra_padding))
-    if all(type(size) is int for size in x.shape[2:]):  # numbers, where shapes are fixed
-        return _divided(sums, _counts(window, include_padding, tuple(x.shape[2:])))
     ones = x.new_ones((1, 1, *x.shape[2:]))
     ones = F.pad(F.pad(ones, pads, value=1.0 if include_padding else 0.0), extra_padding)
     return sums / _window_sum(window, ones)

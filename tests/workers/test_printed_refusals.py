@@ -1,7 +1,8 @@
-"""What the interpreter of microcontrollers prints becomes a sentence that names the operator."""
+"""What native code prints of an operator that it refuses becomes a sentence that names it."""
 
 import pytest
 
+from workers.tools import executorch
 from workers.tools.micro import refusal
 
 PRINTED = {
@@ -28,3 +29,9 @@ def test_a_refusal_names_the_operator(name: str) -> None:
 
 def test_nothing_printed_is_nothing_said() -> None:
     assert not refusal("")
+
+
+def test_what_xnnpack_prints_names_its_operator() -> None:
+    printed = "[XNNCompiler.cpp:1262] Failed to create StaticConstantPad node 7 with code: invalid"
+    assert "the operator StaticConstantPad" in executorch.refusal(printed)
+    assert not executorch.refusal("[method.cpp:128] Init failed")
