@@ -99,7 +99,9 @@ def test_a_weight_that_integers_and_floats_share_and_an_input_that_is_a_number(
     assert job["status"] == "succeeded", job["problem"]
     found = {artifact["format"]: artifact for artifact in job["artifacts"]}
     content = service.http.get(found["onnx"]["href"]).content
-    step = max(step_of(content, image=p, gain=g) for p, g in zip(pixels, gains, strict=True))
+    step = max(
+        step_of(content, image=p, gain=np.array(g)) for p, g in zip(pixels, gains, strict=True)
+    )
     assert {name: found[name]["max_error"] <= step for name in MADE} == dict.fromkeys(MADE, True)
 
 
