@@ -68,18 +68,6 @@ class Makeup:
         ]
         return sorted(parts, key=lambda part: (-part.macs, -part.parameters, part.title))
 
-    def work_in(self, *kinds: Kind) -> float:
-        """Return the share of the multiply-accumulates in layers with weights of some kinds."""
-        inside = sum(
-            layer.macs for layer in self.layers if layer.parameters and _kind(layer) in kinds
-        )
-        return inside / max(self.macs, 1)
-
-    def weights_in(self, *kinds: Kind) -> float:
-        """Return the share of the parameters in layers of some kinds."""
-        inside = sum(layer.parameters for layer in self.layers if _kind(layer) in kinds)
-        return inside / max(self.parameters, 1)
-
     @property
     def weights_of_file(self) -> float | None:
         """The share of the file that its weights take as float32; None where that cannot be."""

@@ -16,6 +16,7 @@ from app.domain.percentages import percent
 from app.domain.problems import Conflict, FieldError, Invalid
 from app.domain.recommendations import Expected, Recommendation, Recommendations
 from app.domain.sensitivity import Sensitivity
+from app.domain.steps import Outlook
 from app.services import models, plans, refusals, targets
 from app.services.candidates import Candidate, candidates, helps, taken_over
 from app.services.inputs import Inputs, look_up
@@ -109,6 +110,7 @@ def _situation(session: Session, known: ModelDescription, inputs: Inputs, wish: 
     offered = [each for each in targets.announced(session) if each.target == wanted]
     return Situation(
         makeup=makeup(known, inputs.model.size_bytes),
+        outlook=Outlook.of(known, inputs.model.size_bytes, samples=0),
         minimize=wish.minimize,
         max_quality_drop=wish.max_quality_drop,
         data=inputs.dataset.description if inputs.dataset else None,
@@ -134,7 +136,11 @@ def _recommendation(
     candidate: Candidate, past: History, inputs: Inputs, known: ModelDescription, wish: Wish
 ) -> Recommendation:
     proposal, experience = candidate.proposal, candidate.experience
-    told = [proposal.reason, *([_spoken(experience)] if experience else [])]
+    told = [proposal.reason]
+    if experience is not None:
+        told.append(_spoken(experience))
+    elif candidate.sized is not None:
+        told.append(_spoken_of_size(candidate.sized))
     ruined = candidate.ruined
     warned = [proposal.caution, *([_warned(ruined)] if ruined and experience is None else [])]
     return Recommendation(
@@ -151,22 +157,25 @@ def _recommendation(
 def _expected(candidate: Candidate, past: History, size_bytes: int, macs: int) -> Expected:
     """Return what a job is expected to come to: as measured, else as planned."""
     planned, seen = candidate.plan.estimate, candidate.experience
-    if seen is None:
+    sized = seen or candidate.sized
+    if sized is None:
         return Expected(**planned.model_dump(), latency_ms=None)
     own = past.latency_ms
-    latency = None if own is None or seen.faster is None else own / seen.faster
+    faster = seen.faster if seen else None
+    latency = None if own is None or faster is None else own / faster
+    minutes = seen.minutes if seen and seen.of_this_model else None
     return Expected(
-        size_bytes=round(size_bytes / seen.smaller),
-        macs=round(macs / seen.lighter),
+        size_bytes=round(size_bytes / sized.smaller),
+        macs=round(macs / sized.lighter),
         latency_ms=latency,
-        minutes=seen.minutes if seen.of_this_model else planned.minutes,
+        minutes=planned.minutes if minutes is None else minutes,
         measured=[
             "size_bytes",
             "macs",
             *(["latency_ms"] if latency is not None else []),
-            *(["minutes"] if seen.of_this_model else []),
+            *(["minutes"] if minutes is not None else []),
         ],
-        jobs=[job.job for job in seen.jobs[:_SHOWN_JOBS]],
+        jobs=[job.job for job in sized.jobs[:_SHOWN_JOBS]],
     )
 
 
@@ -179,6 +188,12 @@ def _spoken(seen: Experience) -> str:
     came = f"came to {parts}" if seen.faster is None else f"{_sped(seen.faster)}, with {parts}"
     median = " (medians)" if count > 1 else ""
     return f"{which} {came}{median}; {seen.quality}."
+
+
+def _spoken_of_size(seen: Experience) -> str:
+    """Say how large jobs of the same steps left the model with other data, which is as with any."""
+    which = f"{len(seen.jobs)} finished jobs" if len(seen.jobs) > 1 else "A job"
+    return f"{which} on this model with other data came to {_left(seen.smaller, 'size')}."
 
 
 def _warned(ruined: int) -> str:

@@ -34,6 +34,8 @@ class Candidate:
     body: dict[str, Any]
     plan: Plan
     experience: Experience | None
+    sized: Experience | None
+    """The jobs of the same steps with other data that tell how large its result is."""
     ruined: int
     """How many jobs ruined the model by such steps of another strength."""
     gain: float
@@ -121,22 +123,24 @@ def _portable(job: Precedent, past: History) -> bool:
 def candidates(
     offered: Iterable[Proposal], past: History, inputs: Inputs, wish: Wish
 ) -> Iterator[Candidate]:
-    """Yield the proposals that a plan accepts."""
+    """Yield the proposals that a plan accepts; none with a step that leaves all layers alone."""
     for proposal in offered:
         body = body_of(inputs.model.id, wish, proposal.steps)
         request = request_of(body)
         plan = plans.plan(request, inputs)
-        if plan.ok:
-            experience = past.of(request.steps or [])
-            ruined = past.ruined_by(request.steps or [])
-            gain = _gain(proposal, plan, experience, inputs, wish.minimize)
-            yield Candidate(proposal, body, plan, experience, ruined, gain)
+        if plan.ok and not plan.idle:
+            steps = request.steps or []
+            experience, sized = past.of(steps), past.size_of(steps)
+            ruined = past.ruined_by(steps)
+            gain = _gain(proposal, plan, experience, sized, inputs, wish.minimize)
+            yield Candidate(proposal, body, plan, experience, sized, ruined, gain)
 
 
 def _gain(
     proposal: Proposal,
     plan: Plan,
     experience: Experience | None,
+    sized: Experience | None,
     inputs: Inputs,
     minimize: Minimize,
 ) -> float:
@@ -149,7 +153,8 @@ def _gain(
             return proposal.gain if faster is None else log2(faster)
         case "size":
             expected = plan.estimate.size_bytes or model.size_bytes
-            return log2(experience.smaller if experience else model.size_bytes / max(expected, 1))
+            seen = experience or sized
+            return log2(seen.smaller if seen else model.size_bytes / max(expected, 1))
         case "macs":
             expected = plan.estimate.macs or macs
             return log2(experience.lighter if experience else max(macs, 1) / max(expected, 1))

@@ -127,13 +127,8 @@ def _forecast(
         return Estimate(size_bytes=None, macs=None, minutes=_minutes(request, inputs)), [], []
     dataset = inputs.dataset.description if inputs.dataset else None
     effort = _effort(request)
-    graph = Outlook(
-        layers=model.layers,
-        size_bytes=inputs.model.size_bytes,
-        macs=model.macs,
-        samples=dataset.samples if dataset else 0 if effort is None else effort.samples,
-        inputs=model.inputs,
-    )
+    samples = dataset.samples if dataset else 0 if effort is None else effort.samples
+    graph = Outlook.of(model, inputs.model.size_bytes, samples)
     total = inputs.besides_seconds / 60
     total += 0.0 if effort is None else effort.expected_minutes(model.macs)
     skipped, remarks = list[PlannedSkip](), list[Remark]()

@@ -7,6 +7,7 @@ from functools import cached_property
 from statistics import median
 from typing import Any, Literal
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from app.domain import metrics
@@ -171,6 +172,8 @@ class History:
     model: str
     precedents: Sequence[Precedent]
     """The latest first."""
+    with_other_data: Sequence[Precedent] = ()
+    """Jobs on the model itself whose results are as large with any data; the latest first."""
 
     def of(self, steps: Iterable[AnyStep]) -> Experience | None:
         """Return what jobs of these steps came to; those on the model itself count alone."""
@@ -181,6 +184,12 @@ class History:
         same = [each for each in self.precedents if each.signature == wanted]
         own = [each for each in same if each.model == self.model]
         return Experience(own or same, of_this_model=bool(own)) if same else None
+
+    def size_of(self, steps: Iterable[AnyStep]) -> Experience | None:
+        """Return the jobs with other data that tell how large the model is after these steps."""
+        wanted = signature(steps)
+        same = [each for each in self.with_other_data if each.signature == wanted]
+        return Experience(same, of_this_model=True) if same else None
 
     def ruined_by(self, steps: Sequence[AnyStep]) -> int:
         """Return how many jobs ruined the model itself by such steps, whatever their strength."""
@@ -218,7 +227,8 @@ def history(
     """Return what the tenant's jobs measured on a model and on those that are like it.
 
     With other data steps choose otherwise, samples have other sizes, and quality is another: so
-    only jobs count that had the same data, or none where none is given.
+    only jobs count that had the same data, or none where none is given. Jobs on the model itself
+    with other data tell how large it gets, where steps need no samples to know that.
 
     Args:
         session: of the transaction.
@@ -228,25 +238,31 @@ def history(
         samples: the id of a dataset, or ``generated``; None for no data.
     """
     rows = precedents.of_like_models(session, tenant, alike(likeness(description)))
-    found = []
+    alike_in_data, with_other_data = list[Precedent](), list[Precedent]()
     for row in rows:
         request = JobRequest.model_validate(row.request)
-        if request.steps and _alike_in_data(request, model, samples):
-            found.append(
-                Precedent(
-                    job=row.id,
-                    name=row.name,
-                    model=row.model_id,
-                    steps=request.steps,
-                    samples=request.samples,
-                    judged_on=request.evaluate.dataset or request.samples,
-                    baseline=Measures.model_validate(row.baseline),
-                    compressed=Measures.model_validate(row.compressed),
-                    latency=row.latency and Latency.model_validate(row.latency),
-                    minutes=row.running_seconds / 60,
-                )
-            )
-    return History(model, found)
+        if not request.steps:
+            continue
+        if _alike_in_data(request, model, samples):
+            alike_in_data.append(_precedent(row, request, request.steps))
+        elif request.model == model and all(step.sized_by_parameters for step in request.steps):
+            with_other_data.append(_precedent(row, request, request.steps))
+    return History(model, alike_in_data, with_other_data)
+
+
+def _precedent(row: Row[Any], request: JobRequest, steps: Sequence[AnyStep]) -> Precedent:
+    return Precedent(
+        job=row.id,
+        name=row.name,
+        model=row.model_id,
+        steps=steps,
+        samples=request.samples,
+        judged_on=request.evaluate.dataset or request.samples,
+        baseline=Measures.model_validate(row.baseline),
+        compressed=Measures.model_validate(row.compressed),
+        latency=row.latency and Latency.model_validate(row.latency),
+        minutes=row.running_seconds / 60,
+    )
 
 
 def _alike_in_data(request: JobRequest, model: str, samples: str | None) -> bool:

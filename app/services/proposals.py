@@ -12,6 +12,7 @@ from typing import Any
 
 from app.domain.percentages import percent
 from app.domain.recommendations import Minimize, Risk
+from app.domain.steps import LowRank, Quantize
 from app.services.situation import Situation
 
 _ENOUGH = 500
@@ -82,7 +83,7 @@ def _stored(situation: Situation) -> Iterator[Proposal]:
 
 def _dynamic(situation: Situation) -> Iterator[Proposal]:
     """Find the ranges of matrix products at run time."""
-    share = situation.makeup.work_in("product")
+    share = situation.work_for(Quantize(mode="dynamic"))
     if share < _MANY:
         return
     yield Proposal(
@@ -114,7 +115,7 @@ def _half(situation: Situation) -> Iterator[Proposal]:
 
 def _blocks(situation: Situation) -> Iterator[Proposal]:
     """Pack the weights of matrix products in blocks of four bits."""
-    share = situation.makeup.weights_in("product")
+    share = situation.weights_for(Quantize(mode="weight_only", weights="int4"))
     if share < _MANY:
         return
     yield Proposal(
@@ -202,7 +203,7 @@ def _both(situation: Situation) -> Iterator[Proposal]:
 
 def _thinner(situation: Situation) -> Iterator[Proposal]:
     """Replace large layers by thinner ones."""
-    share = situation.makeup.work_in("product", "convolution")
+    share = situation.work_for(LowRank())
     if share < _MANY:
         return
     ratio = 0.2

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from app.domain.datasets import DatasetDescription
 from app.domain.makeup import Makeup
+from app.domain.models import Layer
 from app.domain.percentages import percent
 from app.domain.recommendations import Minimize
 from app.domain.sensitivity import Sensitivity
+from app.domain.steps import Outlook, Step
 from app.domain.steps.quantize import MAIN_OPERATORS
 
 _STRICT = 0.02
@@ -21,6 +23,8 @@ class Situation:
     """What is known before any job runs."""
 
     makeup: Makeup
+    outlook: Outlook
+    """What steps forecast from."""
     minimize: Minimize
     max_quality_drop: float | None
     data: DatasetDescription | None
@@ -45,6 +49,18 @@ class Situation:
     def strict(self) -> bool:
         """Whether hardly any quality may be lost."""
         return self.max_quality_drop is not None and self.max_quality_drop < _STRICT
+
+    def work_for(self, step: Step) -> float:
+        """Return the share of the work in layers that a step does not leave alone."""
+        return sum(layer.macs for layer in self._layers_for(step)) / max(self.makeup.macs, 1)
+
+    def weights_for(self, step: Step) -> float:
+        """Return the share of the parameters in layers that a step does not leave alone."""
+        weights = sum(layer.parameters for layer in self._layers_for(step))
+        return weights / max(self.makeup.parameters, 1)
+
+    def _layers_for(self, step: Step) -> list[Layer]:
+        return self.outlook.layers_beside(step.forecast(self.outlook).skipped)
 
     @property
     def in_integers(self) -> tuple[float, float]:

@@ -339,13 +339,7 @@ def _expected(
     steps = request.steps or []
     effort = effort_for(steps, of_trial=of_trial)
     known = ModelDescription.model_validate(model.description)
-    graph = Outlook(
-        layers=known.layers,
-        size_bytes=model.size_bytes,
-        macs=known.macs,
-        samples=effort.samples,
-        inputs=known.inputs,
-    )
+    graph = Outlook.of(known, model.size_bytes, effort.samples)
     ahead = islice(forecasts(steps, graph), finished, None)
     return Expected(
         samples_seconds=60 * effort.expected_minutes(known.macs),

@@ -32,13 +32,7 @@ def facts_of(
     return Facts(
         goal=objective.minimize,
         bound=request.bound,
-        outlook=Outlook(
-            layers=described.layers,
-            size_bytes=model.size_bytes,
-            macs=described.macs,
-            samples=data.samples if data else generated,
-            inputs=described.inputs,
-        ),
+        outlook=Outlook.of(described, model.size_bytes, data.samples if data else generated),
         data="targets" if data and data.targets else "inputs" if data or generated else "none",
         trainable=described.trainable is not False,
         trials=objective.budget.trials,

@@ -3,13 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.frozen import Asked
 from app.domain.layer_forms import LayerForm
-from app.domain.models import Layer, Skipped, TensorSpec
+from app.domain.models import Layer, ModelDescription, Skipped, TensorSpec
 
 __all__ = [
     "Forecast",
@@ -55,6 +55,28 @@ class Outlook(BaseModel):
     samples: int
     """The number of samples of the dataset; 0 without one."""
     inputs: list[TensorSpec] = []
+
+    @classmethod
+    def of(cls, known: ModelDescription, size_bytes: int, samples: int) -> Self:
+        """Return the figures of a model that was inspected.
+
+        Args:
+            known: what inspection found.
+            size_bytes: of the model's file.
+            samples: of the dataset, or that are made; 0 for none.
+        """
+        return cls(
+            layers=known.layers,
+            size_bytes=size_bytes,
+            macs=known.macs,
+            samples=samples,
+            inputs=known.inputs,
+        )
+
+    def layers_beside(self, skipped: Iterable[Skipped]) -> list[Layer]:
+        """Return the layers that a step does not leave alone."""
+        left = {skip.node for skip in skipped}
+        return [layer for layer in self.layers if layer.name not in left]
 
 
 class Forecast(BaseModel):
@@ -177,6 +199,11 @@ class Step(Asked):
     def own_bound(self) -> float | None:
         """The largest drop in quality that this step aims at where the job bounds none."""
         return None
+
+    @property
+    def sized_by_parameters(self) -> bool:
+        """Whether what this step leaves is as large whatever the samples are, and without any."""
+        return False
 
     @property
     def reads_chart(self) -> bool:

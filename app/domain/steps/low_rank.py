@@ -1,5 +1,6 @@
 """The parameters of ``low_rank``: a layer becomes a product of thinner ones."""
 
+from math import prod
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -26,11 +27,17 @@ LEAST_CHANNELS = 8
 """The least channels of a layer on either side; below that there is nothing to save."""
 
 
+GROUPED = "it is depthwise or grouped: its channels are few already"
+NARROW = f"it has fewer than {LEAST_CHANNELS} channels on one side"
+
+
 def _unfit(layer: Layer) -> str | None:
     if layer.operator not in FACTORIZED:
         return f"{layer.operator} is not factorised"
-    if layer.parameters < LEAST_CHANNELS**2:
-        return f"it has fewer than {LEAST_CHANNELS} channels on one side"
+    if layer.groups > 1:
+        return GROUPED
+    if layer.parameters < LEAST_CHANNELS**2 * prod(layer.kernel):
+        return NARROW
     return None
 
 

@@ -270,6 +270,11 @@ class Quantize(Step):
         return self.mode == "auto"
 
     @property
+    def sized_by_parameters(self) -> bool:
+        """What is stored in fewer bits is as large however it is rounded."""
+        return self.mode == "float16" or (self.mode == "weight_only" and self.ratio is None)
+
+    @property
     def reads_chart(self) -> bool:
         """What layers lose in int8 need not be measured again, where quality is bounded."""
         eight = self.weights == "int8" and self.activations == "uint8"

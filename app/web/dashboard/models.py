@@ -189,16 +189,13 @@ def _sorted(known: ModelDescription, column: Column, operator: str) -> list[Laye
 
 def _applicable(known: ModelDescription, size_bytes: int) -> list[dict[str, object]]:
     """Say of each method to what share of the parameters it applies, and what it leaves alone."""
-    outlook = Outlook(
-        layers=known.layers, size_bytes=size_bytes, macs=known.macs, samples=0, inputs=known.inputs
-    )
-    parameters = {layer.name: layer.parameters for layer in known.layers}
-    whole = max(sum(parameters.values()), 1)
+    outlook = Outlook.of(known, size_bytes, samples=0)
+    whole = max(sum(layer.parameters for layer in known.layers), 1)
     found = []
     for step in METHODS:
         default = step(method=step.model_fields["method"].default)
         skipped = default.forecast(outlook).skipped
-        left = sum(parameters.get(skip.node, 0) for skip in skipped)
+        taken = sum(layer.parameters for layer in outlook.layers_beside(skipped))
         obstacle = ""
         if isinstance(default, Supernet | Subnet) and known.blocks == 0:
             obstacle = f"{NO_BLOCKS}; 'prune' makes its layers narrower"
@@ -209,7 +206,7 @@ def _applicable(known: ModelDescription, size_bytes: int) -> list[dict[str, obje
             {
                 "method": default.method,
                 "title": step.title,
-                "share": 0.0 if obstacle else 1 - left / whole,
+                "share": 0.0 if obstacle else taken / whole,
                 "obstacle": obstacle,
                 "reasons": sorted({skip.reason for skip in skipped})[:3],
                 "data": default.needs.data,

@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from app.domain.steps import LowRank, Skipped, matches
-from app.domain.steps.low_rank import FACTORIZED, LEAST_CHANNELS
+from app.domain.steps import Skipped, matches
+from app.domain.steps.low_rank import FACTORIZED, GROUPED, LEAST_CHANNELS, NARROW, LowRank
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import (
     holds_unknown_weights,
@@ -99,7 +99,7 @@ def _judge(
     if not np.isfinite(weight).all():
         return "its weights are not all finite"
     if min(weight.shape[:2]) < LEAST_CHANNELS:
-        return f"it has fewer than {LEAST_CHANNELS} channels on one side"
+        return NARROW
     return _layer(node, weight, shapes)
 
 
@@ -128,7 +128,7 @@ def _unfit_weight(value: ir.Value | None) -> str | None:
 
 def _unfit(node: ir.Node) -> str | None:
     if node.attributes.get_int("group", 1) != 1:
-        return "it is depthwise or grouped: its channels are few already"
+        return GROUPED
     if node.attributes.get_int("transA", 0):
         return "its input is transposed (transA)"
     bias = operand(node, 2)
