@@ -158,8 +158,8 @@ class Lease(_Group):
     """How often a run is started before it fails for good: its engine died each time, or met a
     fault of ours."""
     losses: int = Field(default=10, gt=0, le=1000)
-    """How often in a row a run may lose its worker before it fails for good. It begins anew with
-    each finished step, and is no start."""
+    """How often in a row a run may lose its worker before it fails for good: the count begins anew
+    with each finished step. A run that lost its worker is none of `LEASE_ATTEMPTS`."""
 
     @property
     def blind_seconds(self) -> float:

@@ -38,6 +38,15 @@ class Check:
     advice: str = ""
 
 
+def variables() -> Check:
+    """Look for variables that are meant as settings and are none."""
+    from app.misspelt import unknown
+
+    if found := unknown(os.environ):
+        return Check("settings", "warn", f"ignored: {found}", "correct the names that are ours")
+    return Check("settings", "ok", "no variable looks like one and is none")
+
+
 def database(settings: "Database") -> Check:
     """Look whether PostgreSQL answers, and whether its tables are those of this version."""
     from sqlalchemy import inspect, text

@@ -56,6 +56,25 @@ def load_settings() -> "Settings":
         raise Stop(f"a setting is wrong ({group.upper()}_…: one of these must be JSON)") from None
 
 
+def settings_logged() -> "Settings":
+    """Return the settings, with logs set up by them, which tell of variables that are none.
+
+    Raises:
+        Stop: as ``load_settings``.
+    """
+    import structlog
+
+    from app import logs
+    from app.misspelt import unknown
+
+    settings = load_settings()
+    logs.configure(settings.logging)
+    if found := unknown(os.environ):
+        log = structlog.get_logger(__name__)
+        log.warning("variables that are no settings are ignored", variables=found)
+    return settings
+
+
 def _place(location: Sequence[int | str]) -> str:
     """Return where a wrong value is: its variable, and the place within its JSON."""
     variable, within = location[:2], location[2:]

@@ -58,6 +58,7 @@ def _checks(data: Path, settings: "Settings") -> Iterator[Check]:
             yield checkup.broker(broker)
         if storage:
             yield checkup.storage(storage)
+    yield checkup.variables()
     yield checkup.devices(settings)
     yield checkup.memory(settings)
     yield checkup.confinement(settings)

@@ -20,8 +20,8 @@ from planish.cli.deployment import (
     Data,
     Stop,
     is_fleet,
-    load_settings,
     require_fleet,
+    settings_logged,
     stops_logged,
 )
 
@@ -66,15 +66,13 @@ def serve(
 
 
 def _serve(data: Path, host: str | None, port: int | None, *, with_worker: bool) -> None:
-    from app import logs
     from app.local.server import AlreadyRunning, DidNotStart
     from app.local.supervisor import Supervisor
 
     if not is_fleet():
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
-    settings = load_settings()
-    logs.configure(settings.logging)
+    settings = settings_logged()
     host = host or settings.server.host
     port = _free_port(host, settings.server.port if port is None else port)
     try:

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planish.cli import processes
-from planish.cli.deployment import Stop, load_settings, require_fleet, stops_logged
+from planish.cli.deployment import (
+    Stop,
+    load_settings,
+    require_fleet,
+    settings_logged,
+    stops_logged,
+)
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -48,13 +54,11 @@ def _health(settings: "Settings") -> int:
 
 
 def _run() -> None:
-    from app import logs
     from app.local.server import AlreadyRunning, DidNotStart
     from app.local.supervisor import Supervisor
 
     require_fleet()
-    settings = load_settings()
-    logs.configure(settings.logging)
+    settings = settings_logged()
     supervisor = Supervisor()
     for process in processes.workers(settings, dict(os.environ)):
         supervisor.include(process)

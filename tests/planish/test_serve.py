@@ -165,9 +165,21 @@ def test_keys_without_a_service_say_where_one_would_be(tmp_path: Path) -> None:
     assert "planish serve" in done.stderr
 
 
+def test_a_misspelt_setting_is_named_once_at_the_start(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        options = ("--data", str(tmp_path / "none"), "--port", port)
+        done = planish("serve", *options, RETENTION_JOB_DAYS="3")
+    assert done.returncode == 1, "another program has the port"
+    assert done.stderr.count("RETENTION_JOBS_DAYS") == 1, done.stderr
+
+
 def test_the_doctor_finds_what_is_there(tmp_path: Path) -> None:
-    well = planish("doctor", "--data", str(tmp_path / "none"))
+    well = planish("doctor", "--data", str(tmp_path / "none"), RETENTION_JOB_DAYS="3")
     assert well.returncode == 0, well.stdout + well.stderr
+    assert "ignored: RETENTION_JOB_DAYS (nearest: RETENTION_JOBS_DAYS)" in well.stdout
     assert "PostgreSQL" in well.stdout
     assert "Landlock" in well.stdout
 
