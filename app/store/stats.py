@@ -45,7 +45,8 @@ def jobs_by_status(session: Session) -> dict[str, int]:
 def queue_age(session: Session) -> float:
     """Return the seconds that the oldest queued job has waited; 0 if no job waits.
 
-    It is sought among those that were made first: only retries were queued later than made.
+    The time that a job ran before it was given back is no wait. The oldest is sought among those
+    that were made first: only what was retried or given back was queued later than made.
     """
     first = select(JobRow.queued_at).where(JobRow.status == "queued").order_by(JobRow.created_at)
     made_first = first.limit(_MADE_FIRST).subquery()

@@ -60,6 +60,8 @@ def give_back(session: Session, job: JobRow, *, spent: bool, delay_seconds: floa
     """Queue a running job again; ``spent`` says whether the attempt counts."""
     _stop_clock(job)
     leases.give_back(job, spent=spent, delay_seconds=delay_seconds)
+    if job.started_at is not None:
+        job.queued_at = func.clock_timestamp()
     enter(session, job, "queued", "queued")
 
 

@@ -187,7 +187,9 @@ def test_the_original_is_delivered_when_the_minutes_are_over_unless_it_is_cancel
             end(service, original, (1.0, 0.0))
         take_turn(service, made["id"])
         expected = "cancelled" if cancelled else "succeeded"
-        assert shown(service, made["id"])["status"] == expected
+        ended = shown(service, made["id"])
+        assert ended["status"] == expected
+        assert (ended["search"]["ended_by"] == "cancelled") is cancelled
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 9, 10])

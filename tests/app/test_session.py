@@ -4,10 +4,11 @@ from select import POLLIN, poll
 
 import psycopg
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import event, select
 
 from app.settings import Database
 from app.store.session import AWAY, connect, sessions, transaction
+from tests.pausing import keeps_locks_for_a_while_alone
 
 
 def test_connections_that_end_as_they_are_made_say_that_the_database_is_away(
@@ -40,13 +41,5 @@ def test_a_process_that_pauses_within_a_transaction_keeps_its_locks_for_a_while_
     database: str,
 ) -> None:
     engine = connect(Database(url=database))
-    paused = engine.connect()
-    assert paused.scalar(text("SHOW idle_in_transaction_session_timeout")) == "20s"
-    paused.execute(text("SET LOCAL idle_in_transaction_session_timeout = '100ms'"))
-    paused.execute(text("SELECT pg_advisory_xact_lock(1)"))
-    with engine.begin() as other:
-        other.execute(text("SELECT pg_advisory_xact_lock(1)"))
-    with pytest.raises(AWAY):
-        paused.execute(text("SELECT 1"))
-    paused.close()
+    keeps_locks_for_a_while_alone(engine)
     engine.dispose()

@@ -1,6 +1,7 @@
 """Every change of a job's status comes with its event, and a terminal one with its webhooks."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain import ids
 from app.domain.problems import StepFailed
 from app.settings import Database
-from app.store import events, transitions
+from app.store import events, stats, transitions
 from app.store.session import connect, sessions
 from app.store.tables import DeliveryRow, JobRow, WebhookRow
 
@@ -63,6 +64,19 @@ def test_a_job_that_is_given_back_waits_again(session: Session, spent: bool, att
     assert (job.status, job.attempts) == ("queued", attempts)
     assert job.running_seconds > 0
     assert session.scalar(select(JobRow.not_before > func.now()).where(JobRow.id == job.id))
+
+
+def test_the_age_of_the_queue_leaves_out_the_time_that_a_job_ran(session: Session) -> None:
+    ran, never_began = _running(session), _running(session)
+    hour_ago = func.now() - timedelta(hours=1)
+    ran.queued_at = ran.started_at = never_began.queued_at = hour_ago
+    session.commit()
+    transitions.give_back(session, ran, spent=False)
+    session.commit()
+    assert 0 < stats.queue_age(session) < 600
+    transitions.give_back(session, never_began, spent=False)
+    session.commit()
+    assert stats.queue_age(session) > 3000, "its limit counts all that it waits for a first worker"
 
 
 def test_event_numbers_count_up_without_gaps_within_a_job(session: Session) -> None:

@@ -13,8 +13,9 @@ from sqlalchemy.exc import OperationalError
 from app.local import postgres
 from app.local.server import Server, socket_directory
 from app.settings import Database
-from app.store.session import AWAY, connect
+from app.store.session import connect
 from tests.e2e.service import Service, small_model
+from tests.pausing import keeps_locks_for_a_while_alone
 
 CONFIGURATION = """
 [databases]
@@ -112,17 +113,7 @@ def test_a_process_that_pauses_within_a_transaction_keeps_no_lock_for_long(
     pooled: tuple[str, Service],
 ) -> None:
     engine = connect(Database(url=pooled[0], pooled=True))
-    paused = engine.connect()
-    assert paused.scalar(text("SHOW idle_in_transaction_session_timeout")) == "20s"
-    paused.execute(text("SET LOCAL idle_in_transaction_session_timeout = '100ms'"))
-    paused.execute(text("SELECT pg_advisory_xact_lock(1)"))
-    with engine.begin() as other:
-        other.execute(text("SELECT pg_advisory_xact_lock(1)"))
-    with pytest.raises(AWAY):
-        paused.execute(text("SELECT 1"))
-    paused.close()
-    with engine.connect() as connection:
-        assert connection.scalar(text("SELECT 1")) == 1
+    keeps_locks_for_a_while_alone(engine)
     engine.dispose()
 
 

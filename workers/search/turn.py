@@ -169,7 +169,7 @@ def _seconds_left(session: Session, search: Search) -> float:
 
 def _end(session: Session, search: Search, seconds_left: float) -> list[str]:
     """End a search none of whose trials runs; return the trial that has to deliver the original."""
-    if search.original is None:
+    if search.original is None or search.row.cancel_requested:
         searches.say_ended(search.row, _ended_by(search, seconds_left))
     if ending.lacks_the_original(search):
         minutes = search.request.limits.running_minutes
