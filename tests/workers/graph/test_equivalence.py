@@ -83,16 +83,21 @@ def test_thousands_are_not_tried_where_a_size_is_accepted_nor_of_images(
     node = helper.make_node("Reshape", ["x", "shape"], ["y"])
     constant = tensor("shape", np.array(accepted))
     proto = model([node], [value("x", *shape)], [value("y", *accepted)], [constant])
-    path, seen = write(proto, tmp_path / "model.onnx"), set[int]()
+    path, seen, refused = write(proto, tmp_path / "model.onnx"), set[int](), list[bytes]()
     run = open_graph(path, 1)
 
     def watched(feeds: Mapping[str, NDArray[Any]], seconds: float | None) -> Arrays:
         seen.add(feeds["x"].shape[-1])
-        return run(feeds, seconds)
+        try:
+            return run(feeds, seconds)
+        except Exception:
+            refused.append(feeds["x"].tobytes())
+            raise
 
     trials_of(watched, load(path))
     assert len(seen) > 5
     assert max(seen) <= 1024
+    assert len(refused) == len(set(refused)), "what was refused once is not tried again"
 
 
 def test_a_model_that_answers_differently_each_time_has_no_trials(tmp_path: Path) -> None:

@@ -233,11 +233,14 @@ def _candidates(
     """Yield inputs to try, after what their integers are below.
 
     First those that the graph tells of, then any, then switches set to constants of Equal nodes.
+    What was refused once is not tried again.
     """
     told = integer_ends(model)
-    for known in (told, {}) if told else ({},):
-        for bound in _INTEGER_BOUNDS:
-            ends = _ends(model, bound) | known
+    bounds = [_ends(model, bound) for bound in _INTEGER_BOUNDS]
+    tried = list[dict[str, int]]()
+    for ends in [*(bound | told for bound in bounds), *bounds]:
+        if ends not in tried:
+            tried.append(ends)
             yield ends, random_feeds(model, sizes, seed, ends)
     feeds = random_feeds(model, sizes, seed, {})
     switches = [name for name, a in feeds.items() if a.size == 1 and a.dtype.kind in "iu"]
@@ -250,6 +253,7 @@ def _ends(model: ir.Model, bound: int) -> dict[str, int]:
     return {
         str(value.name): _BYTES if bound > 2 and value.dtype == ir.DataType.UINT8 else bound
         for value in inputs_of(model)
+        if value.dtype is not None and value.dtype.is_integer()
     }
 
 
