@@ -121,6 +121,7 @@ class Worst(Answer):
     output: str
     channel: int | None = None
     explained: float
+    others: float | None = None
 
 
 class Fidelity(Answer):

@@ -45,6 +45,9 @@ class Worst(Frozen):
     channel: int | None
     """Its place among the output's channels; null where the output is one channel."""
     explained: float
+    others: float | None = None
+    """What ``explained`` of the fidelity would be without this channel. Null where no other channel
+    varies, and in reports that are older than the figure."""
 
 
 _HALF = 0.5
@@ -82,6 +85,17 @@ class Fidelity(Frozen):
     def answers_changed(self) -> bool:
         """Whether most answers are not the original's, whichever figure is bounded."""
         return self.counts_answers and self.agreement < _HALF
+
+    @property
+    def one_channel_decides(self) -> bool:
+        """Whether most of the variance that is lost is lost in the worst channel alone.
+
+        A share has no lower bound: one of hundreds that hardly varies may outweigh all others.
+        """
+        worst = self.worst
+        if self.explained is None or worst is None or worst.others is None or worst.explained >= 0:
+            return False
+        return 1 - worst.others < _HALF * (1 - self.explained)
 
     @property
     def ruined(self) -> bool:
@@ -352,7 +366,9 @@ class Delivered(ArtifactFigures):
     id: str
     format: OutputFormat
     filename: str
+    """What the download is called; in the manifest it has the name of the job's directory."""
     size_bytes: int
+    sha256: str
 
 
 def missed_bound(before: Measures, after: Measures, steps: Sequence[StepReport]) -> float | None:

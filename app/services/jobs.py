@@ -265,6 +265,8 @@ def report(session: Session, tenant: str, job_id: str) -> JobReport:
             f"The job is {row.status} and has no report"
             + (": retry it." if row.status in FINISHED else " yet: wait until it has finished.")
         )
+    name_of = names_of(session, row)
+    files = [artifact_view(file, name_of) for file in jobs.artifacts(session, [row.id])[row.id]]
     return JobReport.model_validate(
         {
             "job": row.id,
@@ -277,7 +279,7 @@ def report(session: Session, tenant: str, job_id: str) -> JobReport:
             "baseline": row.baseline,
             "compressed": row.compressed,
             "step_reports": jobs.step_reports(session, row.id),
-            "artifacts": jobs.artifacts(session, [row.id])[row.id],
+            "artifacts": files,
             "evaluation": row.evaluation,
             "verdict": row.verdict,
             "manifest": row.manifest,

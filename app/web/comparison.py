@@ -218,6 +218,8 @@ def _explained(fidelity: Fidelity, *, is_ruined: bool) -> Iterator[Figure]:
         if worst.channel is not None:
             where = f"channel {worst.channel} of {where}"
         note = f"{note}; least in {where}: {_share_kept(worst.explained, fidelity)}"
+        if fidelity.one_channel_decides and worst.others is not None:
+            note = f"{note}, all others keep {percent_kept(worst.others, 2)}"
     kept = Number(_share_kept(fidelity.explained, fidelity))
     is_bad = is_ruined and fidelity.bounded == "explained"
     yield Figure(KEPT["explained"], note, None, kept, tone="bad" if is_bad else "")

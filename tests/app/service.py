@@ -47,7 +47,7 @@ FIDELITY: dict[str, Any] = {
     "sqnr_db": 31.0,
     "agreement": 0.98,
     "explained": 0.97,
-    "worst": {"output": "<b>y</b>", "channel": 3, "explained": -0.5},
+    "worst": {"output": "<b>y</b>", "channel": 3, "explained": -0.5, "others": 0.99},
     "commonest": 0.4,
     "bounded": "agreement",
     "samples": 200,

@@ -226,7 +226,7 @@ def test_what_is_bounded_stands_first_and_the_worst_channel_is_named(
     reported(service, job, STEP_REPORT, compressed=after)
     text = Parsed(page(service, job)).text("main")
     least = "below 0 %" if bounded == "agreement" else "nothing"
-    assert f"least in channel 3 of '<b>y</b>': {least}" in text
+    assert f"least in channel 3 of '<b>y</b>': {least}, all others keep 99.00 %" in text
     headline = text[: text.index("Before and after")]
     assert first in headline
     assert ("Same answers" in headline, "Variance kept" in headline) == (

@@ -58,6 +58,10 @@ def test_the_json_holds_what_was_measured_and_how(service: Service, job: str) ->
     latency = {**EVALUATION["latency"], "tidied": None}
     assert report["evaluation"] == {**EVALUATION, **younger, "latency": latency}
     assert report["manifest"] == MANIFEST
+    files = service.http.get(f"/v1/jobs/{job}/artifacts").json()["items"]
+    assert files, "the job has made one"
+    for name in ("id", "filename", "sha256"):
+        assert [file[name] for file in report["artifacts"]] == [file[name] for file in files]
     assert report["verdict"] == "3 times faster"
     assert [step["skipped"] for step in report["step_reports"]] == [STEP_REPORT["skipped"]]
     assert "problem" not in report

@@ -133,6 +133,7 @@ def test_samples_along_the_second_axis_do_not_hide_the_channels() -> None:
     explained.add(wanted, noisy)
     assert explained.worst is not None
     assert explained.worst.channel == 9
+    assert explained.worst.others == 1.0
 
 
 @given(SEEDS, st.sampled_from([(3,), (3, 4, 4), (20, 3), (4,)]))
@@ -376,6 +377,10 @@ def test_outputs_count_alike_however_many_channels_they_have() -> None:
     assert found.explained == pytest.approx((1 + 0.75) / 2)
     assert found.worst is not None
     assert (found.worst.output, found.worst.channel) == ("narrow", 0)
+    assert found.worst.others == 1.0
+    alone = nearness({"narrow": narrow}, {"narrow": half})
+    assert alone.worst is not None
+    assert alone.worst.others is None
 
 
 def test_where_nothing_varies_power_stands_in() -> None:

@@ -293,6 +293,21 @@ def test_outputs_that_never_vary_keep_no_requirement(kept: float, said: str) -> 
             "50.0 % of the original's variance, least in channel 7 of output 'y': nothing.",
         ),
         (
+            0.851,
+            Worst(output="y", channel=7, explained=-104.0, others=0.9991),
+            "lost in channel 7 of output 'y' alone, whose errors are 105 times its own variance:",
+        ),
+        (
+            -40.0,
+            Worst(output="y", channel=None, explained=-1e9, others=-3.0),
+            "whose errors are over 1000 times its own variance: all others keep nothing.",
+        ),
+        (
+            0.5,
+            Worst(output="y", channel=7, explained=-2.0, others=0.6),
+            "50.0 % of the original's variance, least in channel 7 of output 'y': nothing.",
+        ),
+        (
             0.5,
             Worst(output="y", channel=None, explained=0.25),
             "the result keeps 50.0 % of the original's variance, least in output 'y': 25.0 %.",

@@ -42,6 +42,8 @@ class Weakest(NamedTuple):
     channel: int | None
     """Its index along the axis of channels; None where all values are one channel."""
     explained: float
+    others: float | None
+    """The mean without it; None where no other channel varies."""
 
 
 class Errors:
@@ -188,7 +190,12 @@ class Explained:
         if not len(shares):
             return None
         place = int(np.argmin(shares))
-        return Weakest(None if channels is None else int(channels[place]), finite(shares[place]))
+        others = np.delete(shares, place)
+        return Weakest(
+            None if channels is None else int(channels[place]),
+            finite(shares[place]),
+            finite(others.mean()) if len(others) else None,
+        )
 
     @property
     def total(self) -> Errors:

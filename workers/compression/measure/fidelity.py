@@ -156,12 +156,19 @@ class Nearness:
     @property
     def worst(self) -> Worst | None:
         """The channel with the smallest share; None where no channel varies."""
-        channels = [
-            Worst(output=name, channel=output.worst.channel, explained=output.worst.explained)
-            for name, output in self.outputs.items()
-            if output.worst is not None
-        ]
-        return min(channels, key=lambda channel: channel.explained, default=None)
+        weakest = {name: found for name, output in self.outputs.items() if (found := output.worst)}
+        if not weakest:
+            return None
+        name = min(weakest, key=lambda name: weakest[name].explained)
+        least = weakest[name]
+        beside = [output.value for other, output in self.outputs.items() if other != name]
+        kept = [value for value in (least.others, *beside) if value is not None]
+        return Worst(
+            output=name,
+            channel=least.channel,
+            explained=least.explained,
+            others=finite(float(np.mean(kept))) if kept else None,
+        )
 
     @property
     def sqnr_db(self) -> float | None:

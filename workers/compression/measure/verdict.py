@@ -24,6 +24,9 @@ from workers.compression.measure.changes import why_nothing
 _SAME_SIZE = 0.005
 """Sizes that differ by less, as a share, are called equal."""
 
+_MANY = 1000
+"""How many times more need not be told exactly."""
+
 _RUINED: Mapping[Split, str] = {
     "held_out": "The file does NOT do what the original does",
     "synthetic": "On random inputs the file does NOT do what the original does",
@@ -294,12 +297,20 @@ def _variance(fidelity: Fidelity, digits: int = 1) -> str:
     """Return how much of the variance is kept, and where the least."""
     worst, kept = fidelity.worst, percent_kept(fidelity.explained or 0.0, digits)
     sentence = f"the result keeps {kept} of the original's variance"
-    if worst is None or (least := percent_kept(worst.explained, digits)) == kept:
+    if worst is None:
         return sentence
     where = f"output '{worst.output}'"
     if worst.channel is not None:
         where = f"channel {worst.channel} of {where}"
-    return f"{sentence}, least in {where}: {least}"
+    if fidelity.one_channel_decides and worst.others is not None:
+        times = 1 - worst.explained
+        said = f"{times:.0f}" if times < _MANY else f"over {_MANY}"
+        return (
+            f"{sentence}; most of the rest is lost in {where} alone, whose errors are {said} times"
+            f" its own variance: all others keep {percent_kept(worst.others, digits)}"
+        )
+    least = percent_kept(worst.explained, digits)
+    return sentence if least == kept else f"{sentence}, least in {where}: {least}"
 
 
 def _figures(baseline: Measures, compressed: Measures) -> tuple[str, Kind, float, float]:
