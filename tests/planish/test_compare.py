@@ -70,12 +70,19 @@ def test_a_file_that_is_worse_than_it_may_be_ends_with_a_code_of_its_own(
 def test_what_cannot_be_compared_is_named(
     run: Run, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other, broken, data = (tmp_path / name for name in ("small.onnx", "none.onnx", "data.npz"))
+    names = ("small.onnx", "flat.onnx", "none.onnx", "data.npz")
+    other, flat, broken, data = (tmp_path / name for name in names)
+    proto = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        flat (float[N, 3] image) => (float[N, 3] y) { y = Relu(image) }
+    """)
+    onnx.save(proto, flat)
     other.write_bytes(small_model())
     broken.write_bytes(b"no model")
     data.write_bytes(b"no data")
     for files, says in (
         ((pictures, other), "cannot be compared"),
+        ((pictures, flat), "as 'image': float32[N, 1, height, width] and float32[N, 3]."),
         ((pictures, broken), f"{broken}: The file is text"),
         ((broken, pictures), f"{broken}: The file is text"),
         ((pictures, pictures, "--data", data), f"{data}: The file is text"),

@@ -7,13 +7,12 @@ from pathlib import Path
 from app.domain.directory import ORIGINAL
 from app.domain.frozen import Frozen
 from app.domain.jobs import Evaluate
+from app.domain.models import ModelDescription, TensorSpec
 from app.domain.percentages import percent
 from app.domain.problems import InvalidModel, Problem
 from app.domain.reports import Evaluation, Measures
 from workers.compression import inputs
 from workers.compression.events import Events
-from workers.compression.graph.load import load
-from workers.compression.graph.shapes import inputs_of
 from workers.compression.intake.inspect import inspect_model
 from workers.compression.measure import evaluation, verdict
 
@@ -70,8 +69,13 @@ def compare(
         InvalidDataset, DatasetMismatch: the data is broken, or does not fit.
     """
     on_stage("reading the files")
-    graphs = [_inspected(file, workspace / name) for file, name in ((first, "1"), (second, "2"))]
-    _require_same_interface(*graphs)
+    directories = [workspace / name for name in ("1", "2")]
+    known = [
+        _inspected(file, directory)
+        for file, directory in zip((first, second), directories, strict=True)
+    ]
+    _require_same_interface(*known)
+    graphs = [directory / ORIGINAL for directory in directories]
     with _told_of(data):
         evaluation_set = inputs.evaluation_set_of(graphs[0], data, workspace)
     events = Events(workspace / "events.jsonl", on_stage=on_stage)
@@ -86,12 +90,11 @@ def compare(
     return Compared(first=before, second=after, evaluation=measured.evaluation, verdict=words)
 
 
-def _inspected(file: Path, directory: Path) -> Path:
-    """Check a file as an upload is checked; return its self-contained graph."""
+def _inspected(file: Path, directory: Path) -> ModelDescription:
+    """Check and describe a file as an upload; its self-contained graph is left in ``directory``."""
     directory.mkdir()
     with _told_of(file):
-        inspect_model(file, directory)
-    return directory / ORIGINAL
+        return inspect_model(file, directory)
 
 
 @contextmanager
@@ -103,14 +106,37 @@ def _told_of(file: Path | None) -> Iterator[None]:
         raise type(problem)(f"{file}: {problem.detail}" if file else problem.detail) from None
 
 
-def _require_same_interface(first: Path, second: Path) -> None:
-    models = [load(path) for path in (first, second)]
-    for side, names in (
-        ("inputs", [[value.name for value in inputs_of(model)] for model in models]),
-        ("outputs", [[value.name for value in model.graph.outputs] for model in models]),
+def _require_same_interface(first: ModelDescription, second: ModelDescription) -> None:
+    for side, of_first, of_second in (
+        ("inputs", first.inputs, second.inputs),
+        ("outputs", first.outputs, second.outputs),
     ):
-        if sorted(map(str, names[0])) != sorted(map(str, names[1])):
+        names = [[spec.name for spec in specs] for specs in (of_first, of_second)]
+        if sorted(names[0]) != sorted(names[1]):
             raise InvalidModel(
                 f"The files cannot be compared, because their {side} differ: {names[0]} and"
                 f" {names[1]}."
             )
+    others = {spec.name: spec for spec in second.inputs}
+    for spec in first.inputs:
+        if not _takes_the_same(spec, other := others[spec.name]):
+            raise InvalidModel(
+                f"The files cannot be compared, because they read other arrays as '{spec.name}':"
+                f" {_said(spec)} and {_said(other)}."
+            )
+
+
+def _takes_the_same(first: TensorSpec, second: TensorSpec) -> bool:
+    """Return whether an array may be an input of both; no shape is one that is not known."""
+    if first.dtype != second.dtype:
+        return False
+    if not first.shape or not second.shape:
+        return True
+    return len(first.shape) == len(second.shape) and all(
+        one == other or isinstance(one, str) or isinstance(other, str)
+        for one, other in zip(first.shape, second.shape, strict=True)
+    )
+
+
+def _said(spec: TensorSpec) -> str:
+    return f"{spec.dtype}[{', '.join(map(str, spec.shape))}]"
