@@ -14,7 +14,16 @@ from onnx import helper, numpy_helper
 from app.domain.directory import MODEL, ORIGINAL
 from app.domain.models import TensorSpec
 from app.domain.problems import InvalidModel
-from tests.workers.intake.models import branch, convnet, externalize, mlp, tensor, value, write
+from tests.workers.intake.models import (
+    branch,
+    convnet,
+    externalize,
+    mlp,
+    model,
+    tensor,
+    value,
+    write,
+)
 from workers.compression.graph import equivalence, runtime, shapes
 from workers.compression.graph.load import load
 from workers.compression.graph.trials import find_trials
@@ -122,6 +131,63 @@ def test_what_merged_files_say_twice_is_read_as_onnxruntime_reads_it(tmp_path: P
     session = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (after,) = session.run(None, feeds)
     np.testing.assert_allclose(after, before, rtol=1e-5)
+
+
+def test_nodes_that_share_a_name_are_named_apart(tmp_path: Path) -> None:
+    """onnxruntime refuses them, though names of nodes mean nothing."""
+    proto = mlp()
+    for node, name in zip(proto.graph.node, ["a", "a", "a_2", "a"], strict=True):
+        node.name = name
+    inspect_model(write(proto, tmp_path / "upload"), tmp_path)
+    names = [node.name for node in onnx.load(tmp_path / ORIGINAL).graph.node]
+    assert names == ["a", "a_3", "a_2", "a_4"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(
+    ("operator", "opset"),
+    [("LayerNormalization", 13), ("SimplifiedLayerNormalization", 17),
+     ("SimplifiedLayerNormalization", 20)],
+)  # fmt: skip
+def test_normalisations_of_onnxruntime_are_read_as_it_reads_them(
+    tmp_path: Path, operator: str, opset: int, dtype: type
+) -> None:
+    """Its optimizer writes them into the standard domain, whose opset does not have them."""
+    random, kind = np.random.default_rng(0), helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    names = ["scale"] if operator.startswith("Simplified") else ["scale", "shift"]
+    proto = model(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["h"]),
+            helper.make_node(operator, ["h", *names], ["n"], axis=-1, epsilon=0.3),
+            helper.make_node("Relu", ["n"], ["y"]),
+        ],
+        [value("x", "N", 4, dtype=kind)],
+        [value("y", "N", 64, dtype=kind)],
+        [
+            tensor("w", random.standard_normal((4, 64)).astype(dtype)),
+            *(tensor(name, random.standard_normal(64).astype(dtype)) for name in names),
+        ],
+        opset=opset,
+    )
+    path = write(proto, tmp_path / "upload")
+    assert not [note for note in inspect_model(path, tmp_path).notes if "undone" in note]
+    feeds = {"x": random.standard_normal((5, 4)).astype(dtype)}
+    (before,) = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)
+    for file in (ORIGINAL, MODEL):
+        session = ort.InferenceSession(tmp_path / file, providers=["CPUExecutionProvider"])
+        (after,) = session.run(None, feeds)
+        np.testing.assert_allclose(
+            after, before, rtol=1e-2, atol=1e-2 if dtype == np.float16 else 1e-5
+        )
+    operators = {node.op_type for node in onnx.load(tmp_path / MODEL).graph.node}
+    assert (operator in operators) == (operator == "LayerNormalization")
+
+
+def test_an_operator_that_the_opset_does_not_have_is_named(tmp_path: Path) -> None:
+    proto = mlp()
+    proto.graph.node[1].op_type = "Relu7"
+    with pytest.raises(InvalidModel, match="the operator Relu7, which version 17 of its"):
+        inspect_model(write(proto, tmp_path / "upload"), tmp_path)
 
 
 def test_a_sparse_weight_becomes_dense(tmp_path: Path) -> None:

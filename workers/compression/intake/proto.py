@@ -146,7 +146,10 @@ def _check_interface(graph: onnx.GraphProto, limits: ModelLimits) -> None:
     weights = {tensor.name for tensor in graph.initializer}
     for value in graph.input:
         if value.type.WhichOneof("value") != "tensor_type":
-            raise InvalidModel(f"Input '{value.name}' is no tensor; sequences are not supported.")
+            raise InvalidModel(
+                f"Input '{value.name}' is no tensor; sequences and optional values are not"
+                " supported: export the model with a tensor in its place."
+            )
         if value.name in weights:
             continue
         tensor = value.type.tensor_type

@@ -4,6 +4,7 @@ Where onnxruntime accepts a faulty file, it is read as onnxruntime reads it.
 """
 
 import heapq
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -49,12 +50,32 @@ def _name_standard(graph: onnx.GraphProto) -> None:
 
 
 def repair(graph: onnx.GraphProto) -> None:
-    """Put a graph's nodes in order and make sizes of -1 dynamic, in place."""
+    """Put a graph's nodes in order, name them apart and make sizes of -1 dynamic, in place."""
     _sort_nodes(graph)
+    _name_apart(graph)
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_value == -1:
                 dim.ClearField("value")
+
+
+def _name_apart(graph: onnx.GraphProto) -> None:
+    """Put a number behind the name of each node that another one before it has.
+
+    Names of nodes mean nothing to a graph, but onnxruntime refuses one that occurs twice in it.
+    """
+    taken, seen = {node.name for node in graph.node if node.name}, set[str]()
+    numbers = defaultdict[str, Iterator[int]](lambda: itertools.count(2))
+    for node in graph.node:
+        if (name := node.name) in seen:
+            names = (f"{name}_{number}" for number in numbers[name])
+            node.name = next(fresh for fresh in names if fresh not in taken)
+            taken.add(node.name)
+        elif name:
+            seen.add(name)
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                _name_apart(inner)
 
 
 def _sort_nodes(graph: onnx.GraphProto) -> None:

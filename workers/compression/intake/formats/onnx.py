@@ -1,6 +1,7 @@
 """Reads ONNX: a single file, or a bundle of one ``.onnx`` file and its external data."""
 
 import mmap
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from app.domain.problems import InvalidModel
 from app.domain.wording import listed
 from workers.compression.graph import external
 from workers.compression.graph.load import make_self_contained
+from workers.compression.intake.borrowed import spell_out_borrowed
 from workers.compression.intake.limits import ModelLimits
 from workers.compression.intake.proto import check_model, opset
 from workers.compression.intake.repair import repair, unite
 from workers.compression.intake.sparse import densify
 from workers.compression.intake.wire import check_wire
+
+_UNKNOWN = re.compile(r"No Op registered for (?P<op>\w+) with domain_version of (?P<version>\d+)")
 
 _NAMED = 5
 """Files of an archive that are named where it is refused."""
@@ -93,16 +97,28 @@ def _parse(path: Path, limits: ModelLimits) -> onnx.ModelProto:
 
 def _accept(proto: onnx.ModelProto, source: Path, target: Path, limits: ModelLimits) -> int:
     """Write the self-contained model, let the checker judge it, and return its opset."""
+    version = opset(proto)
     densify(proto, limits)
     repair(proto.graph)
+    spell_out_borrowed(proto, version)
     make_self_contained(proto, source, target)
-    version = opset(proto)
     del proto  # the checker reads the file: one copy of the weights is enough
     try:
         onnx.checker.check_model(str(target))
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise InvalidModel(f"The ONNX checker refuses the model: {_line(error)}") from None
+        raise InvalidModel(_refusal(error)) from None
     return version
+
+
+def _refusal(error: Exception) -> str:
+    """Say what the checker refuses; its words about an unknown operator name no way out."""
+    if unknown := _UNKNOWN.search(str(error)):
+        return (
+            f"The model has the operator {unknown['op']}, which version {unknown['version']} of its"
+            " operator set does not have. Export it with the opset that has this operator, or with"
+            " other operators of the standard."
+        )
+    return f"The ONNX checker refuses the model: {_line(error)}"
 
 
 def _line(error: Exception) -> str:
