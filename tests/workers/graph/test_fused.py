@@ -7,10 +7,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from tests.workers.field.draw import FLOAT, Drawing, end
 from tests.workers.graph.normal import normal, operators
+from workers.compression.graph.chosen_rows import integer_ends
 from workers.compression.graph.inference import infer
 from workers.compression.graph.rewrites.fused import spell_out_fused
 
@@ -74,15 +75,49 @@ def test_a_sum_is_parted_from_its_normalisation_and_its_gelu(tmp_path: Path) -> 
     assert operators(graph) == {"Add": 5, "LayerNormalization": 1, "Gelu": 3}
 
 
-@pytest.mark.parametrize("form", ["summand", "activation"])
-def test_convolutions_without_plain_parts_stay(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("places", ["in order", "read"])
+def test_embeddings_are_parted_from_their_normalisation(places: str, tmp_path: Path) -> None:
+    """As onnxruntime's tools write BERT: words, places and kinds, and the length of each text."""
+    draw = Drawing(12)
+    tables = [draw.weight(rows, 16) for rows in (50, 12, 2)]
+    read = ["places"] if places == "read" else []
+    weights = draw.keep(np.ones(16, np.float32)), draw.weight(16)
+    draw(
+        "EmbedLayerNormalization", "words", "kinds", *tables, *weights, "mask", *read,
+        gives=["normal", "lengths", "total"], epsilon=1e-5, **MS,
+    )  # fmt: skip
+    draw("Cast", "lengths", to=FLOAT, gives=["length"])
+    draw("Mul", draw("Add", "normal", "total"), draw("ReduceMax", "length"), gives=["y"])
+    inputs = [end(name, TensorProto.INT32, "n", "t") for name in ("words", "kinds", "mask", *read)]
+    raw = draw.model(inputs, [end("y", FLOAT, "n", "t", 16)], com_microsoft=1)
+    proto = onnx.load_from_string(raw)
+    assert integer_ends(ir.serde.deserialize_model(proto)) | {"mask": 2} == {
+        "words": 50, "kinds": 2, "mask": 2, **({"places": 12} if read else {})
+    }  # fmt: skip
+    counts = operators(normal(proto, tmp_path))
+    assert counts["Gather"] == 2 + len(read)
+    assert counts["LayerNormalization"] == 1
+    assert "EmbedLayerNormalization" not in counts
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_is_parted_from_what_it_adds_and_bounds(bias: bool, tmp_path: Path) -> None:
+    """As in a residual network, whose sums onnxruntime puts into its convolutions."""
     draw = Drawing(5)
-    inputs = ["x", draw.weight(8, 3, 3, 3), draw.weight(8)]
-    said: dict[str, Any] = {"activation": "Clip", "activation_params": [0.0, 6.0]}
-    if form == "summand":
-        inputs, said = [*inputs, draw.keep(np.ones((1, 8, 6, 6), np.float32))], {}
-    draw("FusedConv", *inputs, gives=["y"], **said, **MS)
-    assert operators(unfused(draw, [1, 3, 8, 8], [1, 8, 6, 6], tmp_path)) == {"FusedConv": 1}
+    before = draw("Conv", "x", draw.weight(8, 3, 1, 1))
+    inputs = [before, draw.weight(8, 8, 3, 3), draw.weight(8) if bias else "", before]
+    bounds: dict[str, Any] = {"activation": "Clip", "activation_params": [0.0, 0.6]}
+    draw("FusedConv", *inputs, pads=[1] * 4, gives=["y"], **bounds, **MS)
+    graph = unfused(draw, ["n", 3, 8, 8], ["n", 8, 8, 8], tmp_path)
+    assert operators(graph) == {"Conv": 2, "Add": 1, "Clip": 1}
+
+
+def test_a_convolution_with_an_activation_that_is_not_known_stays(tmp_path: Path) -> None:
+    draw = Drawing(11)
+    draw("FusedConv", "x", draw.weight(8, 3, 3, 3), gives=["y"], activation="HardSwish", **MS)
+    raw = draw.model([end("x", FLOAT, 1, 3, 8, 8)], [end("y", FLOAT, 1, 8, 6, 6)], com_microsoft=1)
+    model = ir.serde.deserialize_model(onnx.load_from_string(raw))
+    assert spell_out_fused(model) == 0
 
 
 def test_a_product_in_a_branch_is_parted_too(tmp_path: Path) -> None:
@@ -93,7 +128,7 @@ def test_a_product_in_a_branch_is_parted_too(tmp_path: Path) -> None:
         "then_branch": then.body("then", [], [end(one, FLOAT, "n", 8)]),
         "else_branch": other.body("else", [], [end(two, FLOAT, "n", 8)]),
     }
-    flag = draw("Cast", draw("ReduceMax", "x", keepdims=0), to=onnx.TensorProto.BOOL)
+    flag = draw("Cast", draw("ReduceMax", "x", keepdims=0), to=TensorProto.BOOL)
     draw("If", flag, gives=["y"], **branches)
     graph = unfused(draw, ["n", 8], ["n", 8], tmp_path)
     names = [node.op_type for node in graph.graph.all_nodes()]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
+from workers.compression.graph.operators import operand
 from workers.compression.graph.shapes import inputs_of
 
 _CARRIES = frozenset({
@@ -11,8 +12,12 @@ _CARRIES = frozenset({
     "Transpose", "Unsqueeze",
 })  # fmt: skip
 """Operators that hand on values that they read."""
-_CHOOSE = frozenset({("Gather", 1), ("OneHot", 0)})
-"""Operators with a table, each with the input that chooses among its rows."""
+_CHOOSE = {
+    ("Gather", 1): 0, ("OneHot", 0): 1,
+    ("EmbedLayerNormalization", 0): 2, ("EmbedLayerNormalization", 1): 4,
+    ("EmbedLayerNormalization", 8): 3,
+}  # fmt: skip
+"""Operators with a table, each with the input that chooses among its rows, and the table's."""
 _INDEXED = frozenset({"Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"})
 _UNPACKS = frozenset({"Cast", "DequantizeLinear", "Mul"})
 _MASK = 2
@@ -47,26 +52,31 @@ def carried(value: ir.Value) -> Iterator[ir.Value]:
         waiting += [output for node in readers for output in node.outputs]
 
 
-def choosers(value: ir.Value) -> Iterator[ir.Node]:
-    """Yield the nodes in which a value chooses rows of a table (Gather), or a class (OneHot)."""
+def choosers(value: ir.Value) -> Iterator[tuple[ir.Node, ir.Value]]:
+    """Yield the nodes in which a value chooses rows of a table, with the table.
+
+    A OneHot has the number of its classes in place of a table.
+    """
     for each in carried(value):
         for node, slot in each.uses():
-            if (node.op_type, slot) in _CHOOSE:
-                yield node
+            place = _CHOOSE.get((node.op_type, slot))
+            table = operand(node, place) if place is not None else None
+            if table is not None:
+                yield node, table
 
 
 def _rows(value: ir.Value) -> int | None:
     """Return how many rows a value may choose among; None where it chooses none."""
     counts = []
-    for node in choosers(value):
-        if node.op_type == "Gather":
-            shape, axis = _shape(node.inputs[0]), node.attributes.get_int("axis", 0)
-            if -len(shape) <= axis < len(shape) and isinstance(size := shape[axis], int):
-                counts.append(size)
-        else:
-            depth = ir.convenience.get_const_tensor(node.inputs[1]) if node.inputs[1] else None
+    for node, table in choosers(value):
+        if node.op_type == "OneHot":
+            depth = ir.convenience.get_const_tensor(table)
             if depth is not None and depth.size == 1:
                 counts.append(int(depth.numpy().reshape(())))
+            continue
+        shape, axis = _shape(table), node.attributes.get_int("axis", 0)
+        if -len(shape) <= axis < len(shape) and isinstance(size := shape[axis], int):
+            counts.append(size)
     return max(min(counts), 1) if counts else None
 
 
@@ -88,4 +98,4 @@ def _may_be_mask(value: ir.Value) -> bool:
 def _chooses(value: ir.Value) -> bool:
     uses = (use for each in carried(value) for use in each.uses())
     return any((use.node.op_type in _INDEXED and use.idx == 1) or
-               (use.node.op_type == "OneHot" and use.idx == 0) for use in uses)  # fmt: skip
+               (use.node.op_type, use.idx) in _CHOOSE for use in uses)  # fmt: skip

@@ -83,15 +83,14 @@ def _declared(value: ir.Value) -> Declared:
 
 def _tables(value: ir.Value) -> Iterator[Array | int]:
     """Yield the tables whose rows a value chooses, or the number of classes of a OneHot."""
-    for node in choosers(value):
-        if node.op_type == "Gather":
-            table = _constant(node.inputs[0])
-            if table is not None and table.ndim:
-                yield np.moveaxis(table, node.attributes.get_int("axis", 0), 0)
-        else:
-            depth = _constant(node.inputs[1])
-            if depth is not None and depth.size == 1:
-                yield int(depth.reshape(-1)[0])
+    for node, chosen_from in choosers(value):
+        table = _constant(chosen_from)
+        if table is None:
+            continue
+        if node.op_type != "OneHot" and table.ndim:
+            yield np.moveaxis(table, node.attributes.get_int("axis", 0), 0)
+        elif node.op_type == "OneHot" and table.size == 1:
+            yield int(table.reshape(-1)[0])
 
 
 def _usual_rows(tables: list[Array | int]) -> NDArray[np.int64]:

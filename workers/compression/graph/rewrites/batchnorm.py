@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compression.graph.operators import channel_axis
+from workers.compression.graph.operators import channel_axis, operand
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
@@ -52,9 +52,9 @@ def convolution_before(node: ir.Node, slot: int = 0) -> ir.Node | None:
     ):
         return None
     grouped = conv.op_type == "ConvTranspose" and conv.attributes.get_int("group", 1) > 1
-    if grouped or not all(v is not None and is_constant(v) for v in conv.inputs[1:]):
+    weight, bias = conv.inputs[1], operand(conv, 2)
+    if grouped or not all(v is None or is_constant(v) for v in (weight, bias)):
         return None
-    weight = conv.inputs[1]
     only_reader = len(value.uses()) == 1 and not value.is_graph_output()
     return conv if only_reader and weight is not None and len(weight.uses()) == 1 else None
 
@@ -71,7 +71,7 @@ def fold_into(
     assert weight is not None
     weights, axis = array_of(weight), channel_axis(conv) or 0
     shape = [-1 if dim == axis else 1 for dim in range(weights.ndim)]
-    bias = array_of(conv.inputs[2]) if len(conv.inputs) > 2 else np.zeros_like(shift)
+    bias = np.zeros_like(shift) if operand(conv, 2) is None else array_of(operand(conv, 2))
     dtype = weight.const_value.dtype.numpy() if weight.const_value is not None else np.float32
     folded = (weights * factor.reshape(shape)).astype(dtype)
     shifted = (shift + bias * factor).astype(dtype)

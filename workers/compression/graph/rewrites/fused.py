@@ -11,12 +11,14 @@ import onnx_ir as ir
 
 from workers.compression.graph.editor import Editor, graph_of
 from workers.compression.graph.inference import infer
+from workers.compression.graph.operators import operand
 from workers.compression.graph.rewrites.splice import replace
 
 _DOMAIN = "com.microsoft"
 
 _ACTIVATIONS = {
-    "Relu": (), "Tanh": (), "Sigmoid": (), "LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta")
+    "Relu": (), "Tanh": (), "Sigmoid": (), "LeakyRelu": ("alpha",),
+    "HardSigmoid": ("alpha", "beta"), "Clip": ("min", "max"),
 }  # fmt: skip
 """The activations that a fused layer may have, each with its parameters in their order."""
 
@@ -25,16 +27,19 @@ _MEAN, _DEVIATION, _SUM = 1, 2, 3
 
 
 def spell_out_fused(model: ir.Model) -> int:
-    """Replace FusedConv, FusedGemm, FusedMatMul, SkipLayerNormalization, and Gelus with a bias.
+    """Replace FusedConv, FusedGemm, FusedMatMul, Gelus with a bias, and normalised sums.
 
     1. A layer keeps its name: methods know it as a Conv, Gemm or MatMul.
-    2. Left alone: a Conv with a summand or with an activation of another kind, a product that turns
-       axes of the batch or a tensor of unknown rank, a normalisation whose statistics are read.
+    2. What a convolution adds to its output becomes an Add before the activation.
+    3. Embeddings of words, places and kinds become a Gather each, and their sum.
+    4. Left alone: an activation of another kind, a product that turns axes of the batch or a tensor
+       of unknown rank, a normalisation whose statistics are read, a length without a mask.
     """
     rewrites: dict[str, Callable[[Editor, ir.Node], list[ir.Value | None] | None]] = {
         "FusedConv": _conv, "FusedGemm": _gemm, "FusedMatMul": _matmul,
         "BiasGelu": _gelu, "Gelu": _gelu, "FastGelu": _gelu,
         "SkipLayerNormalization": _skip_normalization,
+        "EmbedLayerNormalization": _embedding,
     }  # fmt: skip
     fused = [n for n in model.graph.all_nodes() if n.domain == _DOMAIN and n.op_type in rewrites]
     if not fused:
@@ -50,30 +55,40 @@ def spell_out_fused(model: ir.Model) -> int:
 
 
 def _conv(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
-    return None if len(node.inputs) > 3 else _with_activation(edit, node, "Conv", "activation")
+    summand = operand(node, 3)
+    return _with_activation(edit, node, "Conv", summand)
 
 
 def _gemm(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
-    return _with_activation(edit, node, "Gemm", "activation")
+    return _with_activation(edit, node, "Gemm")
 
 
 def _with_activation(
-    edit: Editor, node: ir.Node, operator: str, prefix: str
+    edit: Editor, node: ir.Node, operator: str, summand: ir.Value | None = None
 ) -> list[ir.Value | None] | None:
-    """Return the output of a layer, followed by its activation."""
-    activation = node.attributes.get_string(prefix, "")
+    """Return the output of a layer, to which a summand is added, followed by its activation."""
+    activation = node.attributes.get_string("activation", "")
     if activation and activation not in _ACTIVATIONS:
         return None
-    fields = {k: v for k, v in node.attributes.items() if not k.startswith(prefix)}
-    layer = _put(edit, node, operator, *node.inputs, attributes=list(fields.values()))
+    fields = [v for k, v in node.attributes.items() if not k.startswith("activation")]
+    total = _put(edit, node, operator, *node.inputs[:3], attributes=fields)
+    if summand is not None:
+        total = _put(edit, node, "Add", total, summand)
     if not activation:
-        return [layer]
+        return [total]
     names = _ACTIVATIONS[activation]
     listed = node.attributes.get("activation_params")
     values = list(listed.as_floats()) if listed is not None else []
-    values = values or [node.attributes.get_float(f"{prefix}_{name}", 0.0) for name in names]
+    values = values or [node.attributes.get_float(f"activation_{name}", 0.0) for name in names]
+    if activation == "Clip":
+        dtype = (node.outputs[0].dtype or ir.DataType.FLOAT).numpy()
+        bounds = [
+            edit.constant(f"{node.name}_{name}", np.asarray(value, dtype))
+            for name, value in zip(names, values, strict=False)
+        ]
+        return [_put(edit, node, activation, total, *bounds)]
     parameters = [ir.AttrFloat32(n, v) for n, v in zip(names, values, strict=False)]
-    return [_put(edit, node, activation, layer, attributes=parameters)]
+    return [_put(edit, node, activation, total, attributes=parameters)]
 
 
 def _matmul(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
@@ -115,11 +130,43 @@ def _skip_normalization(edit: Editor, node: ir.Node) -> list[ir.Value | None] | 
     total = _put(edit, node, "Add", x, skip)
     if bias is not None:
         total = _put(edit, node, "Add", total, bias)
+    normal = _normalised(edit, node, total, scale, shift)
+    return [normal, None, None, total][: len(node.outputs)]
+
+
+def _embedding(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
+    slots = [*node.inputs, *[None] * 9][:9]
+    ids, kinds, words, places, kind_table, scale, shift, mask, positions = slots
+    length = node.outputs[1] if len(node.outputs) > 1 else None
+    counted = None
+    if length is not None and (length.uses() or length.is_graph_output()):
+        if mask is None:
+            return None
+        axis = edit.constant(f"{node.name}_axis", np.array([1]))
+        fields = [ir.AttrInt64("keepdims", 0)]
+        counted = _put(edit, node, "ReduceSum", mask, axis, attributes=fields, like=length)
+    if positions is None:
+        begin, bounds = edit.constant(f"{node.name}_begin", np.array([0])), {"start": 1, "end": 2}
+        fields = [ir.AttrInt64(name, bound) for name, bound in bounds.items()]
+        end = _put(edit, node, "Shape", ids, attributes=fields, like=begin)
+        placed = _put(edit, node, "Slice", places, begin, end, begin)
+    else:
+        placed = _put(edit, node, "Gather", places, positions)
+    total = _put(edit, node, "Add", _put(edit, node, "Gather", words, ids), placed)
+    if kinds is not None and kind_table is not None:
+        total = _put(edit, node, "Add", total, _put(edit, node, "Gather", kind_table, kinds))
+    normal = _normalised(edit, node, total, scale, shift)
+    return [normal, counted, total][: len(node.outputs)]
+
+
+def _normalised(
+    edit: Editor, node: ir.Node, total: ir.Value, scale: ir.Value | None, shift: ir.Value | None
+) -> ir.Value:
+    """Return a sum that is normalised over its last axis, as a fused node says."""
     epsilon = ir.AttrFloat32("epsilon", node.attributes.get_float("epsilon", 1e-12))
     attributes = [ir.AttrInt64("axis", -1), epsilon]
     parts = (total, scale) if shift is None else (total, scale, shift)
-    normal = _put(edit, node, "LayerNormalization", *parts, attributes=attributes)
-    return [normal, None, None, total][: len(node.outputs)]
+    return _put(edit, node, "LayerNormalization", *parts, attributes=attributes)
 
 
 def _put(
@@ -128,12 +175,16 @@ def _put(
     operator: str,
     *inputs: ir.Value | None,
     attributes: list[ir.Attr] | None = None,
+    like: ir.Value | None = None,
 ) -> ir.Value:
-    """Insert a node before a fused one, typed like it; the first layer takes over its name."""
+    """Insert a node before a fused one; the first layer takes over its name.
+
+    Its output has the type of ``like``, or of the fused node's first output.
+    """
     named = operator in {"Conv", "Gemm", "MatMul", "LayerNormalization"}
     name = before.name if named else edit.fresh(f"{before.name}_{operator}")
     node = ir.Node("", operator, inputs, attributes or [], name=name)
     node.outputs[0].name = edit.fresh(f"{before.name}_{operator}_output")
-    node.outputs[0].type = before.outputs[0].type
+    node.outputs[0].type = (like or before.outputs[0]).type
     graph_of(before).insert_before(before, node)
     return node.outputs[0]
