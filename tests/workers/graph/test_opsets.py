@@ -88,6 +88,7 @@ CASES: dict[str, tuple[list[int], onnx.NodeProto, Weights, tuple[int | str, ...]
         {"s": weights(8)},
         SAME,
     ),
+    "activated": ([24], node("Swish", "x", alpha=1.5), {}, SAME),
 }
 
 

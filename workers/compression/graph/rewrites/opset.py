@@ -10,7 +10,7 @@ from onnxscript.version_converter import ConvertVersionPass
 
 from workers.compression.graph.inference import infer
 from workers.compression.graph.load import weight_bytes
-from workers.compression.graph.operators import OPSET, operand
+from workers.compression.graph.operators import OPSET, key_of, operand
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.splice import replace
 
@@ -22,9 +22,6 @@ _CORNERS = 10
 
 _ANY_AXIS = 13
 """The first opset whose Softmax is over one axis, not over all from one on."""
-
-_NEWER = [("", "Attention"), ("", "RMSNormalization"), ("", "RotaryEmbedding")]
-"""Operators of opset 23 that are functions of older ones."""
 
 _ONNXSCRIPT = 18
 """The first opset that onnxscript's converter knows."""
@@ -44,7 +41,8 @@ def lift_opset(model: ir.Model) -> int:
     1. onnxscript's converter from opset 18 on, onnx's before and after; weights stay outside of it.
     2. Resize and Upsample of opset 10 and older count from the corner of a pixel; the converters
        do not state it where it is not the default.
-    3. Attention, RMSNormalization and RotaryEmbedding of opset 23 are expanded first.
+    3. What opset 21 does not have (Attention, RMSNormalization, RotaryEmbedding, Swish) is written
+       out first.
     4. A Softmax of opset 12 and older over the last axis loses the Flatten and Reshape that the
        converter puts around it where it does not know sizes.
     5. The constants that converters add are initializers, like all others.
@@ -139,10 +137,11 @@ def _maker(node: ir.Node | None, slot: int, *operators: str) -> ir.Node | None:
 
 def _write_out(model: ir.Model) -> None:
     """Replace operators that opset 21 does not have by the bodies that the standard gives them."""
-    names = {node.op_type for node in ir.traversal.RecursiveGraphIterator(model.graph)}
-    used = [operator for operator in _NEWER if operator[1] in names]
-    if not used or weight_bytes(model) > _SMALL:
+    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
+    names = {node.op_type for node in nodes if key_of(node)[0] == ""}
+    newer = [("", name) for name in sorted(names) if not onnx.defs.has(name, OPSET)]
+    if not newer or weight_bytes(model) > _SMALL:
         return
     proto = ir.serde.serialize_model(model)
-    written = inliner.inline_selected_functions(proto, used, inline_schema_functions=True)
+    written = inliner.inline_selected_functions(proto, newer, inline_schema_functions=True)
     model.graph = ir.serde.deserialize_model(written).graph
