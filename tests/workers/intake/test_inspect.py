@@ -143,6 +143,14 @@ def test_nodes_that_share_a_name_are_named_apart(tmp_path: Path) -> None:
     assert names == ["a", "a_3", "a_2", "a_4"]
 
 
+def test_weights_that_are_no_inputs_need_no_newer_file(tmp_path: Path) -> None:
+    """Tools take weights off the inputs and leave the IR version, which onnxruntime allows."""
+    proto = mlp()
+    proto.ir_version = 3
+    inspect_model(write(proto, tmp_path / "upload"), tmp_path)
+    assert onnx.load(tmp_path / ORIGINAL).ir_version == 4
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize(
     ("operator", "opset"),

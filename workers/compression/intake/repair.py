@@ -13,6 +13,9 @@ import onnx
 _STANDARD = "ai.onnx"
 """The default domain's long name."""
 
+_CONSTANTS = 4
+"""The IR version from which on initializers need not be inputs."""
+
 _MOST_REPEATED = 1_000
 """Fields that are deleted: each deletion moves those behind it. The checks refuse the others."""
 
@@ -49,10 +52,17 @@ def _name_standard(graph: onnx.GraphProto) -> None:
                 _name_standard(inner)
 
 
-def repair(graph: onnx.GraphProto) -> None:
-    """Put a graph's nodes in order, name them apart and make sizes of -1 dynamic, in place."""
+def repair(proto: onnx.ModelProto) -> None:
+    """Put a model's nodes in order, name them apart and make sizes of -1 dynamic, in place.
+
+    A model whose weights are no inputs gets the first IR version that allows it.
+    """
+    graph = proto.graph
     _sort_nodes(graph)
     _name_apart(graph)
+    inputs = {value.name for value in graph.input}
+    if any(tensor.name not in inputs for tensor in graph.initializer):
+        proto.ir_version = max(proto.ir_version, _CONSTANTS)
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_value == -1:

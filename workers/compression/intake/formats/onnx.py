@@ -99,7 +99,7 @@ def _accept(proto: onnx.ModelProto, source: Path, target: Path, limits: ModelLim
     """Write the self-contained model, let the checker judge it, and return its opset."""
     version = opset(proto)
     densify(proto, limits)
-    repair(proto.graph)
+    repair(proto)
     spell_out_borrowed(proto, version)
     make_self_contained(proto, source, target)
     del proto  # the checker reads the file: one copy of the weights is enough
