@@ -3,6 +3,7 @@
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -179,7 +180,7 @@ def test_normalisations_of_onnxruntime_are_read_as_it_reads_them(
     )
     path = write(proto, tmp_path / "upload")
     assert not [note for note in inspect_model(path, tmp_path).notes if "undone" in note]
-    feeds = {"x": random.standard_normal((5, 4)).astype(dtype)}
+    feeds: dict[str, Any] = {"x": random.standard_normal((5, 4)).astype(dtype)}
     (before,) = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)
     for file in (ORIGINAL, MODEL):
         session = ort.InferenceSession(tmp_path / file, providers=["CPUExecutionProvider"])
