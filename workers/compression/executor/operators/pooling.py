@@ -224,7 +224,8 @@ def _window_sum(window: Window, x: Tensor) -> Tensor:
     """Sum over windows: by torch's own pool, or by a depthwise convolution where it has gaps."""
     rank = len(window.kernel)
     if all(dilation == 1 for dilation in window.dilations):
-        return _AVERAGE[rank](x, window.kernel, window.strides) * prod(window.kernel)
+        # Multiplied before the pool: LiteRT would pool rounded values in integers, and round again.
+        return _AVERAGE[rank](x * prod(window.kernel), window.kernel, window.strides)
     conv = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
     weight = x.new_ones((1, 1, *window.kernel))
     rows = x.reshape(-1, 1, *x.shape[2:])
