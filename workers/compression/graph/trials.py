@@ -78,7 +78,7 @@ def trials_of(
     except TimeoutError:
         if not trials:
             raise InvalidModel(
-                f"The model did not answer within {_LOOP_SECONDS} seconds: a Loop in it goes on for"
+                f"The model did not answer within {_RUN_SECONDS} seconds: a Loop in it goes on for"
                 " too long on the random inputs that were tried. Give the Loop a smaller trip"
                 " count, or a condition that ends it, and upload the model again."
             ) from None
@@ -113,6 +113,8 @@ def _accepted(
             if batch == 2 or len(tried) == 2:
                 break
         if not tried:
+            if patience is not None and patience.was_stopped:
+                raise TimeoutError
             return
 
 
@@ -121,10 +123,15 @@ def _is_long(sizes: Mapping[str, int]) -> bool:
 
 
 class _Patience:
-    """The time left for finding inputs of a graph with loops, which may never end."""
+    """The time left for finding inputs of a graph with loops, which may never end.
+
+    Attributes:
+        was_stopped: a run had to be stopped, which says nothing against its inputs.
+    """
 
     def __init__(self) -> None:
         self._end = time.monotonic() + _LOOP_SECONDS
+        self.was_stopped = False
 
     def seconds(self) -> float:
         """Return how long the next run may take.
@@ -222,6 +229,9 @@ def _try(
             return Trial(sizes, feeds, run(feeds, seconds), ends)
         except InvalidModel:
             raise
+        except TimeoutError:
+            if patience is not None:
+                patience.was_stopped = True
         except Exception:  # noqa: BLE001, S112 (the next values may be accepted)
             continue
     return None
