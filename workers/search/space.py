@@ -38,7 +38,7 @@ MAX_STEPS = 5
 LEAST_MINUTES = 0.05
 """The least that a trial may run, or a step train: less is left of a budget for a moment only."""
 _SHARES = 2.0
-"""Of a trial's part of the budget's minutes that one training may take."""
+"""Of a trial's part of the budget's minutes that its trainings may take together."""
 _DRAWS = 200
 """Tries to draw a pipeline that makes sense."""
 
@@ -53,6 +53,23 @@ def trained(step: AnyStep, **settings: float) -> AnyStep:
     if step.recover is None:
         return step
     return step.model_copy(update={"recover": step.recover.model_copy(update=settings)})
+
+
+def bounded(steps: Sequence[AnyStep], minutes: float, **settings: float) -> list[AnyStep]:
+    """Return steps whose trainings take so many minutes together at most, each the same part.
+
+    Args:
+        steps: in their order; those that do not train stay as they are.
+        minutes: of the budget.
+        settings: others of each training.
+    """
+    part = allowed(minutes / max(trainings(steps), 1))
+    return [trained(step, minutes=part, **settings) for step in steps]
+
+
+def trainings(steps: Sequence[AnyStep]) -> int:
+    """Return how many steps train."""
+    return sum(step.recover is not None for step in steps)
 
 
 @dataclass(frozen=True)
@@ -84,7 +101,7 @@ class Facts:
 
     @property
     def minutes(self) -> float:
-        """That a step of one trial may train for: two shares, as not all trials train."""
+        """That the steps of one trial may train for: two shares, as not all trials train."""
         return allowed(min(_SHARES, self.trials) * self.share)
 
     @property
@@ -144,8 +161,8 @@ class Space:
                 step = _step(_drawn(method, parameters, noted))
                 if step is None:
                     return None
-                steps.append(trained(step, minutes=self.facts.minutes))
-        ordered = in_order(steps)
+                steps.append(step)
+        ordered = in_order(bounded(steps, self.facts.minutes))
         return (ordered, genome) if self.fits(ordered) else None
 
     def draws(self, choose: Callable[[], Choose]) -> Iterator[tuple[list[AnyStep], Genome]]:

@@ -339,6 +339,19 @@ def test_trainings_are_shorter_where_the_budget_has_less_time() -> None:
     assert epochs(0.5) < 0.5 * epochs(60.0)
 
 
+@pytest.mark.parametrize("strategy", ["guided", "random", "evolution", "tpe"])
+def test_the_trainings_of_a_trial_take_two_shares_of_the_minutes_together(
+    strategy: StrategyName,
+) -> None:
+    known = facts("size", share=3.0)
+    trained = [
+        [step.recover.minutes for step in trial.steps if step.recover]
+        for trial in run(strategy, Space(known), 12)
+    ]
+    assert max(map(len, trained)) > 1
+    assert max(map(sum, trained)) <= 2 * 3.0 + 0.01
+
+
 def test_what_cannot_be_done_is_not_asked_for_again() -> None:
     """Some networks set a method a limit: what is beyond it fails."""
 

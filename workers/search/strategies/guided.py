@@ -21,7 +21,7 @@ from app.domain.steps.recover import Recover, training_minutes
 from workers.search.axes import RATIOS, Axis, axes_of, bits_of, widths_of
 from workers.search.beliefs import Beliefs, Floats, Pipelines, likeness
 from workers.search.history import Proposal, Trial
-from workers.search.space import Facts, Space, in_order
+from workers.search.space import Facts, Space, bounded, in_order, trainings
 
 Strategy = Callable[[Space, Sequence[Trial], random.Random], Iterator[Proposal]]
 
@@ -139,7 +139,7 @@ def _expected_improvement(
     fresh = 1 - likeness(running, candidates).max(axis=0, initial=0)
     broken = _pipelines(axes, [trial for trial in trials if trial.told and trial.drop == np.inf])
     works = _works(tried, broken, candidates)
-    return np.asarray(gain * fresh * works / _price(facts, candidates, trials), np.float64)
+    return np.asarray(gain * fresh * works / _price(facts, axes, candidates, trials), np.float64)
 
 
 def _works(tried: Pipelines, broken: Pipelines, candidates: Pipelines) -> Floats:
@@ -164,7 +164,9 @@ def _pipelines(axes: Sequence[Axis], trials: Sequence[Trial]) -> Pipelines:
     )
 
 
-def _price(facts: Facts, candidates: Pipelines, trials: Sequence[Trial]) -> Floats:
+def _price(
+    facts: Facts, axes: Sequence[Axis], candidates: Pipelines, trials: Sequence[Trial]
+) -> Floats:
     """Return the shares of the budget that trials take, in even shares: 1 where time is no matter.
 
     Trainings of a machine that is slower than expected are measured by those that were done.
@@ -173,11 +175,14 @@ def _price(facts: Facts, candidates: Pipelines, trials: Sequence[Trial]) -> Floa
         trial.outcome.seconds / 60 / expected
         for trial in trials
         if trial.outcome and trial.outcome.seconds > 0
-        if (expected := _minutes(facts, trial.note["epochs"])) > 0
+        if (expected := trainings(trial.steps) * _minutes(facts, trial.note["epochs"])) > 0
     ]
     pace = float(np.median(paces)) if paces else 1.0
     taken = {epochs: pace * _minutes(facts, epochs) / facts.share for epochs in (0.0, *EPOCHS)}
-    return np.maximum([taken[epochs] for epochs in candidates.epochs], 1.0)
+    train = np.array([axis.trains for axis in axes])
+    times = (candidates.amounts[:, train] > 0).sum(axis=1)
+    shares = times * np.array([taken[epochs] for epochs in candidates.epochs])
+    return np.asarray(np.maximum(shares, 1.0), np.float64)
 
 
 def _minutes(facts: Facts, epochs: float) -> float:
@@ -192,7 +197,8 @@ def _proposal(facts: Facts, axes: Sequence[Axis], row: Floats, epochs: float) ->
     recover = _recover(facts, epochs)
     amounts = {axis.name: float(amount) for axis, amount in zip(axes, row, strict=True) if amount}
     steps = [axis.build(amounts[axis.name], recover) for axis in axes if axis.name in amounts]
-    return Proposal(in_order(steps), {"amounts": amounts, "epochs": epochs})
+    kept = bounded(in_order(steps), facts.minutes)
+    return Proposal(kept, {"amounts": amounts, "epochs": epochs})
 
 
 def _row(axes: Sequence[Axis], trial: Trial) -> Floats:
