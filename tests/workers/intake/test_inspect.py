@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from app.domain.directory import MODEL, ORIGINAL
 from app.domain.models import TensorSpec
-from app.domain.problems import InvalidModel
+from app.domain.problems import DatasetMismatch, InvalidModel
 from tests.workers.intake.models import (
     branch,
     convnet,
@@ -29,6 +29,7 @@ from workers.compression.graph import equivalence, runtime, shapes
 from workers.compression.graph.load import load
 from workers.compression.graph.trials import find_trials
 from workers.compression.intake.inspect import inspect_model
+from workers.compression.measure import synthetic
 
 REAL = sorted((Path(rapidocr.__file__).parent / "models").glob("*.onnx"))
 
@@ -238,7 +239,12 @@ def test_a_model_that_draws_random_numbers_is_named_with_its_node(tmp_path: Path
     proto = mlp()
     proto.graph.node[1].op_type = "RandomNormalLike"
     found = inspect_model(write(proto, tmp_path / "upload"), tmp_path)
-    assert found.notes[0].startswith("Node 'relu' (RandomNormalLike) draws random numbers")
+    words = "Node 'relu' (RandomNormalLike) draws random numbers"
+    assert found.notes[0].startswith(words)
+    with pytest.raises(DatasetMismatch) as refused:
+        synthetic.draw(tmp_path / ORIGINAL, seed=0)
+    assert refused.value.detail.startswith(words)
+    assert "name a dataset" in refused.value.detail
 
 
 def test_a_classifier_that_answers_in_maps_is_told_how_to_answer_in_tensors(tmp_path: Path) -> None:

@@ -180,6 +180,29 @@ def test_layers_named_in_ignore_are_untouched() -> None:
     assert [skipped.reason for skipped in untouched.skipped] == ["named in 'ignore'"] * 3
 
 
+@pytest.mark.parametrize(
+    ("node", "constants", "reason"),
+    [
+        ("MatMul (w, x)", {"w": (16, 16)}, "its weight is the left operand"),
+        ("Gemm (x, w, b)", {"w": (16, 16), "b": (16, 1)}, "not a vector of its outputs"),
+    ],
+)
+def test_what_is_no_layer_with_a_bias_for_each_output_is_named(
+    node: str, constants: dict[str, tuple[int, ...]], reason: str
+) -> None:
+    """A bias of a column is one for each row, also where there are as many rows as outputs."""
+    head = '<ir_version: 10, opset_import: ["": 21]> g (float[16, 16] x) => (float[16, 16] y)'
+    proto = onnx.parser.parse_model(f"{head} {{ [layer] y = {node} }}")
+    proto.graph.initializer.extend(
+        models.tensor(name, RNG.standard_normal(shape).astype(np.float32))
+        for name, shape in constants.items()
+    )
+    context = Context(None, seed=0, threads=1, example={"x": np.ones((16, 16), np.float32)})
+    outcome = low_rank(ir.serde.deserialize_model(proto), LowRank(), context, lambda _: None)
+    assert outcome.layers == []
+    assert [reason in skipped.reason for skipped in outcome.skipped] == [True]
+
+
 def test_shapes_behind_an_operator_of_another_domain_are_observed() -> None:
     """Shape inference ends at scikit-learn's Scaler."""
     nodes = [

@@ -33,6 +33,14 @@ def cause_of_chance(model: ir.Model) -> str | None:
     )
 
 
+def why_untried(model: ir.Model) -> str:
+    """Return why a graph has no trials: no inputs with answers that others can be held against."""
+    return cause_of_chance(model) or (
+        "The model accepted none of the random inputs that were tried, or answers differently each"
+        " time."
+    )
+
+
 def way_to_newer_opset(model: ir.Model) -> str:
     """Return what to do about a graph that was not brought to a newer opset.
 

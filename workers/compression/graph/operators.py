@@ -193,7 +193,6 @@ OPERATORS: dict[tuple[str, str], Operator] = {
     ("", "LayerNormalization"): Operator((1,), (2,), (), -1),
     ("", "GroupNormalization"): Operator((1,), (2,), (), 0),
     ("", "RMSNormalization"): Operator((1,), (), (), -1),
-    ("", "SimplifiedLayerNormalization"): Operator((1,), (), (), -1),
     (_MS, "SkipLayerNormalization"): Operator((2,), (3, 4), (), -1),
     (_MS, "SkipSimplifiedLayerNormalization"): Operator((2,), (3,), (), -1),
     # scales of quantization, and windows of spectra

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from app.domain.directory import MODEL, ORIGINAL, InspectModel
 from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec, said_sizes
 from workers.compression.graph import residual, shapes, stats
-from workers.compression.graph.chance import cause_of_chance
+from workers.compression.graph.chance import why_untried
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.equivalence import Trial
 from workers.compression.graph.load import load, store
@@ -64,19 +64,10 @@ def inspect_model(
             notes += _precision(findings.types, passes)
         else:
             normal = load(original)
-            notes.append(_unsimplified(normal))
+            notes.append(f"{why_untried(normal)} It is used as uploaded, without simplification.")
         notes += defaults_taken(findings.with_default, normal)
         store(normal, directory / MODEL)
         return _describe(accepted, findings, normal, trials[:1], notes)
-
-
-def _unsimplified(model: ir.Model) -> str:
-    """Return the note on a graph without inputs that show whether a rewrite keeps its answers."""
-    cause = cause_of_chance(model) or (
-        "The model accepted none of the random inputs that were tried, or answers differently each"
-        " time."
-    )
-    return f"{cause} It is used as uploaded, without simplification."
 
 
 def _precision(types: set[ir.DataType], passes: list[Applied | Undone]) -> list[str]:

@@ -52,8 +52,6 @@ def state_inputs(path: Path, hints: Sequence[InputHint]) -> None:
 
 def _described(value: onnx.ValueInfoProto) -> FileInput:
     tensor = value.type.tensor_type
-    if not tensor.HasField("shape"):
-        raise InvalidModel(f"'{value.name[:80]}' has no stated rank: leave it out of 'inputs'.")
     shape: Shape = [_name(value, axis) for axis in range(len(tensor.shape.dim))]
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     return FileInput(value.name, dtype, shape)

@@ -210,7 +210,6 @@ _STANDARD: dict[str, Builder] = {
     "MeanVarianceNormalization": normalization.mean_variance,
     "RMSNormalization": normalization.rms_normalization,
     "Resize": resizing.resize,
-    "SimplifiedLayerNormalization": normalization.rms_normalization,
     # recurrence
     "GRU": recurrent.gru,
     "LSTM": recurrent.lstm,

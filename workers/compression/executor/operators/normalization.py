@@ -111,7 +111,7 @@ def _layer_normalization_with_statistics(
 
 
 def rms_normalization(node: Node) -> Function:
-    """RMSNormalization, or onnxruntime's SimplifiedLayerNormalization, over ``axis`` and later."""
+    """RMSNormalization over ``axis`` and later."""
     if node.is_read(1):
         raise Unsupported(f"{node.op_type} that gives the inverse deviation")
     return partial(_rms_normalization, node.integer("axis", -1), node.real("epsilon", 1e-5))

@@ -91,7 +91,7 @@ def _judge(
     if node.graph is not model.graph:
         return "it lies inside a branch or loop of the graph"
     value = node.inputs[1]
-    if reason := _unfit_weight(value) or _unfit(node):
+    if reason := _unfit_weight(value, node.inputs[0]) or _unfit(node):
         return reason
     assert value is not None
     array = constant(value)
@@ -114,7 +114,9 @@ def _layer(node: ir.Node, weight: NDArray[np.float32], shapes: Shapes) -> LowRan
     return LowRankLayer(node, weight, output_shape[:-1], output_shape[:-1])
 
 
-def _unfit_weight(value: ir.Value | None) -> str | None:
+def _unfit_weight(value: ir.Value | None, other: ir.Value | None) -> str | None:
+    if other is not None and other.is_initializer():
+        return "its weight is the left operand, which is not factorised"
     if is_quantized(value):
         return "its weight is quantized already"
     if value is None or not value.is_initializer():
@@ -133,7 +135,7 @@ def _unfit(node: ir.Node) -> str | None:
         return "its input is transposed (transA)"
     bias = operand(node, 2)
     if bias is not None and not (bias.is_initializer() and _is_vector(constant(bias))):
-        return "its bias is computed, or is not a vector"
+        return "its bias is computed, or is not a vector of its outputs"
     value = node.inputs[1]
     if node.op_type == "MatMul" and value is not None and len(value.shape or ()) != 2:
         return "its weight is a stack of matrices"
@@ -141,4 +143,4 @@ def _unfit(node: ir.Node) -> str | None:
 
 
 def _is_vector(array: NDArray[np.float32]) -> bool:
-    return array.size == max(array.shape, default=1)
+    return array.size == (array.shape[-1] if array.ndim else 1)

@@ -17,7 +17,7 @@ from workers.compression.methods.quantize.layers import QuantizableLayer
 
 Array = NDArray[np.float64]
 
-_NORMALISATIONS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
+_NORMALISATIONS = ("LayerNormalization", "RMSNormalization")
 _POSITIVE = ("Identity", "LeakyRelu", "Relu")
 """Operators ``f`` with ``f(x / s) = f(x) / s`` for positive ``s``."""
 

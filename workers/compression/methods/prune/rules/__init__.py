@@ -45,7 +45,6 @@ RULES: dict[str, Rule] = {
     "GroupNormalization": elementwise.in_groups,
     "LayerNormalization": elementwise.over_trailing_axes,
     "RMSNormalization": elementwise.over_trailing_axes,
-    "SimplifiedLayerNormalization": elementwise.over_trailing_axes,
     "LpNormalization": elementwise.over_axis,
     "Softmax": elementwise.over_axis,
     "LogSoftmax": elementwise.over_axis,
