@@ -18,6 +18,12 @@ def require_torch(torch: Any, module: Any, tensors: Sequence[Any]) -> None:
         raise ExportFailed(f"{name} is a class: pass an instance of it, such as {name}(…).")
     if not isinstance(module, kind):
         raise ExportFailed(f"This is {_a(module)}, and no torch.nn.Module. {_AS_IT_IS}")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ExportFailed(
+            "This is a program of TorchScript, which the service reads: write it with"
+            " torch.jit.save(module, 'model.pt'), and call client.models.upload('model.pt',"
+            " inputs=[{'shape': ['batch', …]}]) with the shapes of its inputs."
+        )
     for tensor in tensors:
         if not isinstance(tensor, torch.Tensor):
             raise ExportFailed(
@@ -43,9 +49,14 @@ def require_axes(dynamic: Mapping[str, Mapping[int, str]], examples: Mapping[str
 
 
 def require_keras(model: Any) -> None:
-    """Refuse what is no Keras model."""
+    """Refuse what is no Keras model, and one without weights."""
     if isinstance(model, type) or not (hasattr(model, "layers") and hasattr(model, "save")):
         raise ExportFailed(f"This is {_a(model)}, and no Keras model. {_AS_IT_IS}")
+    if not model.built:
+        raise ExportFailed(
+            f"The {type(model).__name__} has no weights yet, as it was told no shape: call it once"
+            " on an example, or begin it with keras.layers.Input(shape)."
+        )
 
 
 def require_sklearn(pipeline: Any, example: Any) -> None:

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from planish import _export_calls
+from planish import _export_calls, _export_keras
 from planish._packages import package
 from planish.client import Client
 from planish.errors import ExportFailed, MissingPackage
@@ -50,13 +50,12 @@ def from_torch(
     torch = package("torch", "onnx", "onnxscript")
     tensors = example if isinstance(example, tuple) else (example,)
     _export_calls.require_torch(torch, module, tensors)
-    names = list(inspect.signature(module.forward).parameters)[: len(tensors)]
-    if len(names) < len(tensors):
-        names = [f"input_{number}" for number in range(len(tensors))]
+    names, fixed = _names(module, len(tensors))
     examples = dict(zip(names, tensors, strict=True))
     axes = dynamic or {each: {0: BATCH} for each in names if examples[each].dim()}
     _export_calls.require_axes(axes, examples)
     tensors = tuple(_two(torch, tensor, axes.get(each, {})) for each, tensor in examples.items())
+    shapes = tuple(axes.get(each, {}) for each in names)
     training = module.training
 
     def write(path: Path) -> None:
@@ -64,7 +63,7 @@ def from_torch(
             module.eval(),
             tensors,
             dynamo=True,
-            dynamic_shapes=tuple(axes.get(each, {}) for each in names),
+            dynamic_shapes=shapes if fixed == len(shapes) else (*shapes[:fixed], shapes[fixed:]),
             input_names=names,
             verbose=False,
         )
@@ -80,8 +79,8 @@ def from_torch(
 def from_keras(model: Any, *, client: Client | None = None, name: str | None = None) -> Model:
     """Upload a Keras model, and return it once it is inspected.
 
-    A model of stock layers is sent as it is and converted by the service; one with layers of your
-    own, or with a ``Lambda``, is exported here.
+    A model of stock layers is sent as it is and converted by the service; one with layers or
+    functions of your own, or with a ``Lambda``, is exported here.
 
     Args:
         model: of Keras 3, or of tf.keras.
@@ -89,15 +88,21 @@ def from_keras(model: Any, *, client: Client | None = None, name: str | None = N
         name: for people.
 
     Raises:
-        ExportFailed: Keras cannot export it.
+        MissingPackage: what Keras exports with is not installed.
+        ExportFailed: it has no weights yet, or Keras cannot export it.
         Rejected: the service cannot use it.
     """
     _export_calls.require_keras(model)
-    legacy = not type(model).__module__.startswith("keras.src.models")
-    if all(map(_is_stock, (model, *_layers(model)))):
-        suffix = ".h5" if legacy else ".keras"
+    if _export_keras.is_stock(model):
+        suffix = ".h5" if _export_keras.is_legacy(model) else ".keras"
         return _exported(model.save, client, name, suffix)
-    return _exported(lambda path: _export_by_keras(model, path), client, name)
+    _export_keras.require_exporter(model)
+
+    def write(path: Path) -> None:
+        _export_keras.export(model, path)
+        _name_batch(path)
+
+    return _exported(write, client, name)
 
 
 def from_sklearn(
@@ -178,6 +183,18 @@ def _exported(
             return own.models.upload(file, name=name)
 
 
+def _names(module: Any, count: int) -> tuple[list[str], int]:
+    """Return names for the tensors that a module takes, and how many come before ``*tensors``."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    named = [each.name for each in parameters if each.kind < each.VAR_POSITIONAL]
+    if count <= len(named):
+        return named[:count], count
+    if not any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        takes = ", ".join(named) or "nothing"
+        raise ExportFailed(f"The module's forward takes {takes}, and the example has {count}.")
+    return [*named, *(f"input_{number}" for number in range(len(named), count))], len(named)
+
+
 def _rows(pipeline: Any, example: Any) -> Any:
     """Return samples as skl2onnx reads them: a matrix, with floats of 32 bits as its trees have.
 
@@ -211,23 +228,6 @@ def _require_dynamic(path: Path, axes: dict[str, dict[int, str]]) -> None:
                 )
 
 
-def _export_by_keras(model: Any, path: Path) -> None:
-    """Export a model of Keras 3; without a signature Keras refuses what was loaded, not called."""
-    keras = import_module("keras")
-    signature = None
-    if getattr(model, "inputs", None):
-        inputs = getattr(model, "input", model.inputs[0])  # a Sequential has one, and no 'input'
-        signature = [keras.tree.map_structure(_spec, inputs)]
-    model.export(path, format="onnx", verbose=False, input_signature=signature)
-    _name_batch(path)
-
-
-def _spec(tensor: Any) -> Any:
-    """Return the shape, type and name of a Keras input."""
-    keras = import_module("keras")
-    return keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
-
-
 def _name_batch(path: Path) -> None:
     """Call open first axes ``batch``: tf2onnx calls each by a number, skl2onnx by no name."""
     onnx = import_module("onnx")
@@ -237,22 +237,6 @@ def _name_batch(path: Path) -> None:
             if not dimension.dim_value and not dimension.dim_param.removeprefix("unk__").isalpha():
                 dimension.dim_param = BATCH
     onnx.save(model, path)
-
-
-def _layers(model: Any) -> Iterator[Any]:
-    """Yield a model's layers, and those inside of them."""
-    inside: Sequence[Any] = getattr(model, "layers", ())
-    for layer in inside:
-        yield layer
-        yield from _layers(layer)
-        if (wrapped := getattr(layer, "layer", None)) is not None:
-            yield wrapped
-
-
-def _is_stock(layer: Any) -> bool:
-    kind = type(layer)
-    ours = kind.__module__.startswith(("keras.", "tf_keras.", "tensorflow."))
-    return ours and kind.__name__ not in {"Lambda", "TFOpLambda", "TorchModuleWrapper", "TFSMLayer"}
 
 
 def _line(error: BaseException) -> str:

@@ -82,6 +82,18 @@ def test_a_torch_module_is_exported_with_a_batch_of_any_size() -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def test_a_module_may_take_any_number_of_tensors() -> None:
+    class Sum(nn.Module):
+        def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+            return first + others[0] * others[1]
+
+    with service() as (server, client):
+        planish.from_torch(Sum(), (torch.ones(1, 4),) * 3, client=client)
+    inputs = ort.InferenceSession(sent(server)).get_inputs()
+    shapes = {each.name: each.shape for each in inputs}
+    assert shapes == {name: ["batch", 4] for name in ("first", "input_1", "input_2")}
+
+
 def test_axes_are_called_as_is_asked() -> None:
     class Products(nn.Module):
         def forward(self, a: Tensor, b: Tensor) -> Tensor:
@@ -157,7 +169,15 @@ def test_a_keras_model_with_code_of_its_own_is_exported_here() -> None:
     loaded = keras.Sequential([keras.layers.Input((4,)), double])  # built, and never called
     own = Doubled()
     own(np.zeros((1, 4), np.float32))
-    for model in (loaded, own):
+
+    class Halves(keras.initializers.Initializer):  # type: ignore[misc]
+        def __call__(self, shape: Any, dtype: Any = None) -> Any:
+            return keras.ops.full(shape, 0.5, dtype)
+
+    parts = ({"activation": lambda x: 2 * x}, {"kernel_initializer": Halves()})
+    dense = [keras.layers.Dense(2, **part) for part in parts]
+    others = [keras.Sequential([keras.layers.Input((4,)), layer]) for layer in dense]
+    for model in (loaded, own, *others):
         with service() as (server, client):
             planish.from_keras(model, client=client)
         graph = onnx.load_from_string(sent(server)).graph
@@ -179,9 +199,32 @@ def test_a_missing_package_is_named_with_its_command(tmp_path: Path, package: st
         planish.from_tensorflow(file)
 
 
+def test_what_keras_exports_with_is_named_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import keras
+
+    double = keras.layers.Lambda(lambda x: 2 * x)
+    model = keras.Sequential([keras.layers.Input((4,)), double])
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(planish.MissingPackage, match="pip install onnxscript"):
+        planish.from_keras(model)
+
+
 LAYER, ROW = nn.Linear(4, 2), torch.zeros(1, 4)
 WORDED: Any = {"input": {"0": "batch"}}
 FITTED = LogisticRegression().fit(np.eye(4), [0, 1, 0, 1])
+
+
+def script() -> Any:
+    trace: Any = torch.jit.trace
+    return trace(LAYER, ROW)
+
+
+def unbuilt() -> Any:
+    import keras
+
+    return keras.Sequential([keras.layers.Dense(2)])
 
 
 @pytest.mark.parametrize(
@@ -195,6 +238,9 @@ FITTED = LogisticRegression().fit(np.eye(4), [0, 1, 0, 1])
         (lambda: planish.from_torch(LAYER, ROW, dynamic={"x": {0: "n"}}), "is for 'input'"),
         (lambda: planish.from_torch(LAYER, ROW, dynamic={"input": {7: "n"}}), "has 2 axes"),
         (lambda: planish.from_torch(LAYER, ROW, dynamic=WORDED), "axis '0' of"),
+        (lambda: planish.from_torch(LAYER, (ROW, ROW)), "takes input, and the example has 2"),
+        (lambda: planish.from_torch(script(), ROW), "TorchScript.*torch.jit.save"),
+        (lambda: planish.from_keras(unbuilt()), "The Sequential has no weights yet"),
         (lambda: planish.from_keras(LAYER), "a Linear, and no Keras model"),
         (lambda: planish.from_sklearn(LAYER, np.eye(4)), "a Linear, and no estimator"),
         (lambda: planish.from_sklearn(LogisticRegression(), np.eye(4)), "call its fit"),

@@ -124,8 +124,13 @@ INSTEAD: dict[Format, str] = {
     Format.SAVED_MODEL: "Where TensorFlow is, run pip install tf2onnx and"
     " python -m tf2onnx.convert --saved-model DIR --output model.onnx, and upload the result; the"
     " Python client does both with planish.from_tensorflow(path).",
+    Format.FROZEN_GRAPH: "Where TensorFlow is, run pip install tf2onnx and"
+    " python -m tf2onnx.convert --graphdef model.pb --inputs IN:0 --outputs OUT:0 --output"
+    " model.onnx, with the names of its ends, and upload the result.",
     Format.TFLITE: "Where TensorFlow is, run pip install tf2onnx and"
     " python -m tf2onnx.convert --tflite model.tflite --output model.onnx, and upload the result;"
     " the Python client does both with planish.from_tensorflow(path).",
+    Format.COREML: "Upload the model that it was made of: an .onnx file, or a file of Keras or"
+    " PyTorch.",
     Format.GGUF: "Upload the ONNX export of the original model (optimum-cli export onnx).",
 }

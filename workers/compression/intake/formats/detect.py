@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from app.domain.contents import is_text
 from workers.compression.intake import zips
+from workers.compression.intake.formats.protobuf import keys_of
 
 
 class Format(Enum):
@@ -21,7 +22,9 @@ class Format(Enum):
     KERAS = "A Keras archive"
     HDF5 = "An HDF5 file (Keras .h5)"
     SAVED_MODEL = "A TensorFlow SavedModel"
+    FROZEN_GRAPH = "A frozen graph of TensorFlow"
     TFLITE = "A TensorFlow Lite model"
+    COREML = "A Core ML model"
     GGUF = "A GGUF file"
     SAFETENSORS = "A safetensors file"
     UNKNOWN = "This format"
@@ -40,6 +43,13 @@ _MAGIC: tuple[tuple[int, bytes | tuple[bytes, ...], Format], ...] = (
 )
 """Magic bytes: offset, bytes and format."""
 
+_PROTOBUF: tuple[tuple[bytes, Format], ...] = (
+    (b"\n\n", Format.FROZEN_GRAPH),
+    (b"\x08\x12\n\n", Format.COREML),
+    (b"\x08\x12\n", Format.SAVED_MODEL),
+)
+"""Keys of protobuf files that ONNX cannot have: it begins with a number, and then has text."""
+
 _HEAD = 512
 _MAX_DIRECTORY = 16 << 20
 """The most bytes of a zip's directory that is examined; unpacking refuses larger ones."""
@@ -57,6 +67,10 @@ def detect(path: Path) -> Format:
         return _inside_archive(path) if head.startswith(b"PK") else Format.ARCHIVE
     for offset, magic, file_format in _MAGIC:
         if head.startswith(magic, offset):
+            return file_format
+    keys = keys_of(head)
+    for first, file_format in _PROTOBUF:
+        if keys.startswith(first) and not is_text(head):
             return file_format
     if head and head[0] >> 3 in _ONNX_FIELDS and head[0] & 7 in {0, 2} and not is_text(head):
         return Format.ONNX
@@ -93,6 +107,7 @@ def _inside_archive(path: Path) -> Format:
         Format.CHECKPOINT: "data.pkl" in names,
         Format.KERAS: {"config.json", "model.weights.h5"} <= names,
         Format.SAVED_MODEL: "saved_model.pb" in names,
+        Format.COREML: any(name.endswith(".mlmodel") for name in names),
         Format.HUGGINGFACE: bool({"config.json", "adapter_config.json"} & names) and weights,
     }
     return next((kind for kind, matches in kinds.items() if matches), Format.ARCHIVE)
