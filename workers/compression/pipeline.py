@@ -127,9 +127,7 @@ def _result(
         order.evaluate,
         events,
     )
-    report = reporting.report(
-        directory, order, finished, measured, delivered, judged.against_onnxruntime
-    )
+    report = reporting.report(directory, order, finished, measured, delivered, judged.beside_onnx)
     events.progress(1.0, "storing the result")
     events.log(report.verdict)
     problem = _problem(directory, order, report, delivered)

@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -13,12 +14,13 @@ from onnx import TensorProto, helper
 
 from app.domain.directory import Produced, Result
 from app.domain.problems import DeliveryFailed
+from app.domain.reports import Fidelity
 from app.domain.targets import OUTPUT_FORMATS
 from tests.workers.engine.conftest import Run, report_of
 from tests.workers.intake.models import mlp, model, tensor, value, write
 from workers.compression import delivery
 from workers.compression.delivery.artifacts import Delivered, shortfall
-from workers.compression.delivery.judging import against_onnxruntime, max_error
+from workers.compression.delivery.judging import against_onnxruntime, farther, max_error
 from workers.compression.measure.ratio import Ratio
 
 STATIC = {"method": "quantize", "mode": "static", "force": True}
@@ -207,6 +209,20 @@ def test_what_core_ml_does_not_convert_is_named(job: Run, tmp_path: Path) -> Non
     assert "(index_select)" in result.problem.detail
 
 
+def test_core_ml_takes_cuts_that_leave_all(job: Run, tmp_path: Path) -> None:
+    """As where an exporter bounds a length that is dynamic."""
+    pytest.importorskip("coremltools")
+    nodes = [
+        helper.make_node("Slice", ["x", "begin", "end", "axis"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Slice", ["r", "begin", "end", "axis"], ["y"]),
+    ]
+    bounds = [tensor(n, np.array([at])) for n, at in (("begin", 0), ("end", 500), ("axis", 1))]
+    file = model(nodes, [value("x", "n", "t", 8)], [value("y", "n", "t", 8)], bounds)
+    found = artifacts_of(job(write(file, tmp_path / "a"), steps=[], deliver=["onnx", "coreml"]))
+    assert found["coreml"].path == "model-coreml.zip"
+
+
 def test_the_node_that_openvino_refuses_is_named(job: Run, tmp_path: Path) -> None:
     """A pooling window that is larger than the picture."""
     window = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
@@ -292,6 +308,28 @@ def test_openvino_reads_tables_whose_grids_are_those_of_columns(job: Run, tmp_pa
     assert found["openvino"].max_error < 1e-5
 
 
+def test_openvino_multiplies_by_weights_whose_grids_are_those_of_inputs(
+    job: Run, tmp_path: Path
+) -> None:
+    """Its product of a few rows with such a packed weight gives wrong numbers."""
+    draw = np.random.default_rng(0)
+    steps = np.exp2(draw.integers(-8, -4, (384, 1))).astype(np.float32)
+    grids = draw.integers(-127, 128, (384, 64)).astype(np.float32) * steps
+    grids[:, :1] = 127 * steps
+    nodes = [
+        helper.make_node("MatMul", ["x", "grids"], ["h"], "on_grids"),
+        helper.make_node("MatMul", ["h", "w"], ["y"]),
+    ]
+    weights = [tensor("grids", grids), tensor("w", draw.standard_normal((64, 32)).astype("f"))]
+    proto = model(nodes, [value("x", "N", 384)], [value("y", "N", 32)], weights, opset=21)
+    half = {"method": "quantize", "mode": "float16", "ignore": ["on_grids"]}
+    found = artifacts_of(job(write(proto, tmp_path / "m.onnx"), half, deliver=["onnx", "openvino"]))
+    constants = ir.load(tmp_path / "job" / "artifacts" / "model.onnx").graph.initializers
+    assert constants["grids_steps"].shape == ir.Shape([384, 1])
+    assert found["openvino"].max_error is not None
+    assert found["openvino"].max_error < 1e-3
+
+
 def test_formats_and_their_rows_are_the_same() -> None:
     assert set(delivery.FORMS) <= set(OUTPUT_FORMATS)
     assert set(IN_PROCESS) <= set(delivery.runtimes())
@@ -309,3 +347,32 @@ def test_an_error_is_the_largest_difference_and_infinite_where_nothing_can_be_co
     assert of(one, np.array([[1.0, 0.0, np.inf]], np.float32)) == 0
     assert of(np.nan_to_num(one), one) == np.inf
     assert of(one, one[:, :2]) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("bounded", "graph", "file", "said"),
+    [
+        ("explained", 0.999, -3.0, "keeps nothing of the original's variance, the ONNX graph 99.9"),
+        ("explained", 0.999, 0.985, "keeps 98.5 % of the original's variance, the ONNX graph 99"),
+        ("explained", 0.999, 0.995, None),
+        ("explained", None, None, None),
+        ("agreement", 1.0, 0.4, "keeps 40.0 % of the original's answers, the ONNX graph 100"),
+        ("agreement", 1.0, 0.94, None),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_farther_from_the_original_than_the_graph_is_called_that(
+    bounded: Literal["agreement", "explained"],
+    graph: float | None,
+    file: float | None,
+    said: str | None,
+) -> None:
+    """One answer of sixteen, which is 6 %, is no reason."""
+
+    def of(kept: float | None) -> Fidelity | None:
+        if kept is None:
+            return None
+        agreement = kept if bounded == "agreement" else 1.0
+        return Fidelity(sqnr_db=None, agreement=agreement, explained=kept, bounded=bounded)
+
+    found = farther(of(graph), of(file))
+    assert found is None if said is None else said in str(found)

@@ -6,6 +6,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.export import ExportedProgram
+
 from app.domain.problems import DeliveryFailed
 from workers.compression import faults
 from workers.compression.delivery.exported import program
@@ -37,6 +40,7 @@ def _convert(source: Source) -> Path:
     import coremltools as ct
 
     exported = program(source.graph, source.feeds, Grids()).run_decompositions({})
+    _remove_aliases(exported)
     names = [ct.TensorType(name=name) for name in source.names]
     package = source.workspace / "model.mlpackage"
     try:
@@ -54,6 +58,18 @@ def _convert(source: Source) -> Path:
         raise DeliveryFailed(f"Core ML's converter refuses this model: {said}.") from None
     converted.save(str(package))
     return package
+
+
+def _remove_aliases(exported: ExportedProgram) -> None:
+    """Have what reads another name of a tensor read the tensor: Core ML knows no such operator.
+
+    torch writes one where a cut leaves a tensor as it is.
+    """
+    for node in list(exported.graph.nodes):
+        if node.target == torch.ops.aten.alias.default:
+            exported.graph_signature.replace_all_uses(node.name, node.args[0].name)
+            node.replace_all_uses_with(node.args[0])
+            exported.graph.erase_node(node)
 
 
 def _refused(error: Exception) -> str | None:

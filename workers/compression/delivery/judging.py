@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
 from app.domain.latencies import same_speed
-from app.domain.reports import ArtifactFigures
+from app.domain.percentages import percent_kept
+from app.domain.reports import ArtifactFigures, Fidelity
 from app.domain.targets import OutputFormat
 from workers.compression import faults
 from workers.compression.delivery.artifacts import Delivered
@@ -38,6 +39,9 @@ _SERVING: tuple[OutputFormat, ...] = ("openvino", "pt2")
 _SECONDS = 6.0
 """Seconds of timed runs, for all artifacts together."""
 
+_FARTHER = 0.01
+"""By how much less of the original's variance a file keeps than the ONNX graph, to be named."""
+
 _NO_NUMBERS = (
     "The ONNX graph itself gives no numbers in some of its outputs for these samples: there the"
     " file could not be compared with it."
@@ -50,8 +54,9 @@ class Judged:
     """What was measured of the artifacts."""
 
     figures: dict[OutputFormat, ArtifactFigures]
-    against_onnxruntime: list[str]
-    """Which runtime is faster, in a sentence for each that is not onnxruntime."""
+    beside_onnx: list[str]
+    """Which runtime is faster, in a sentence for each that is not onnxruntime; and which files are
+    farther from the original than the ONNX graph."""
 
 
 def judge(
@@ -104,9 +109,32 @@ def judge(
         events.progress(0.98, f"evaluating {name} on held-out samples")
         samples_run = replays[name].samples if name in replays else samples
         judged = judging.of(runner, samples_run, times[name])
-        kept_back = judged.reason or delivered.made[name].reason
+        lost = farther(measured.graphs[-1].fidelity, judged.fidelity)
+        kept_back = judged.reason or delivered.made[name].reason or (lost and f"It {lost}.")
         figures[name] = judged.model_copy(update={"reason": kept_back})
+        compared += [f"The file for {name} {lost}."] if lost else []
     return Judged(figures, compared)
+
+
+def farther(graph: Fidelity | None, file: Fidelity | None) -> str | None:
+    """Return by how much a file is farther from the original than the ONNX graph; None if it isn't.
+
+    Args:
+        graph: the graph's fidelity to the original.
+        file: that of a file that was made of it, on its own runtime.
+    """
+    if graph is None or file is None:
+        return None
+    by_answers = file.bounded == "agreement"
+    ruined = file.ruined and not graph.ruined
+    if not ruined and (by_answers or graph.kept - file.kept <= _FARTHER):
+        return None  # one answer of a few samples is many percent
+    kept, wanted = (percent_kept(each.kept) for each in (file, graph))
+    what = "answers" if by_answers else "variance"
+    return (
+        f"is farther from the original than the ONNX graph: it keeps {kept} of the original's"
+        f" {what}, the ONNX graph {wanted}"
+    )
 
 
 def _opened(made: Made, evaluation_set: EvaluationSet) -> Runner | str:

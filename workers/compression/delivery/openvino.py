@@ -1,5 +1,6 @@
 """OpenVINO's intermediate representation: two files, packed into a zip."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from app.domain.problems import DeliveryFailed
 from workers.compression import faults
 from workers.compression.delivery.form import Form, Made, Source, pack
 from workers.compression.graph.load import load
-from workers.compression.graph.operators import RECURRENT
+from workers.compression.graph.operators import RECURRENT, channel_axis
 from workers.compression.graph.packing import unpack
 from workers.compression.samples.context import Feeds
 from workers.compression.targets.runner import Runner
@@ -42,15 +43,16 @@ def _readable(source: Source) -> Path:
     """Return the graph with weights as OpenVINO's kernels take them.
 
     Recurrent layers take constants alone, so of a graph with such layers all weights are unpacked.
-    Of packed tables Gather takes those with a step for each row, or one for all; with others it
-    reads past their steps, which ends the process.
+    Of packed weights a Gather takes those with a step for each row, and a product those with a
+    step for each output, or one for all. With others a Gather reads past the steps, which ends the
+    process, and a product of up to four rows gives wrong numbers.
     """
     model = ir.load(source.graph)
-    tables = [node for node in model.graph if _is_misread(node)]
+    misread = [node for node in model.graph if _is_misread(node)]
     if any(node.op_type in RECURRENT for node in model.graph.all_nodes()):
         model = load(source.graph)
-    elif tables:
-        unpack(model, tables)
+    elif misread:
+        unpack(model, misread)
     else:
         return source.graph
     unpacked = source.workspace / "unpacked.onnx"
@@ -59,13 +61,22 @@ def _readable(source: Source) -> Path:
 
 
 def _is_misread(node: ir.Node) -> bool:
-    """Return whether a node is the end of a packed table whose steps are not those of its rows."""
+    """Return whether a node ends a packed weight that has other steps than its readers take."""
     steps = node.inputs[1].const_value if node.op_type == "Mul" and node.inputs[1] else None
     if steps is None or steps.size == 1:
         return False
-    rows = [use.node.attributes.get_int("axis", 0) for use in node.outputs[0].uses()
-            if use.node.op_type == "Gather" and use.idx == 0]  # fmt: skip
-    return any(steps.shape[axis] == 1 for axis in rows)
+    return any(steps.shape[axis] == 1 for axis in _axes_taken(node.outputs[0]))
+
+
+def _axes_taken(weight: ir.Value) -> Iterator[int]:
+    """Yield the axis along which each reader of a weight takes steps."""
+    for node, slot in weight.uses():
+        if node.op_type == "Gather" and slot == 0:
+            yield node.attributes.get_int("axis", 0)
+        elif node.op_type in {"Gemm", "MatMul"} and slot == 1:
+            axis = channel_axis(node)
+            assert axis is not None
+            yield axis
 
 
 def _open(graph: Path, source: Source) -> Runner:
