@@ -107,11 +107,11 @@ def other_ranks() -> Field:
 
 
 def masked_attention() -> Field:
-    """Attention of onnxruntime with a mask, whose projections no method knows."""
+    """Attention of onnxruntime with a causal mask, whose projections no method knows."""
     draw = Drawing(22)
     mask, zeros = draw.keep(np.ones((1, 6), np.int32)), draw.keep(np.zeros(96, np.float32))
     inputs = ("x", draw.weight(32, 96), zeros, mask)
-    mixed = draw("Attention", *inputs, domain="com.microsoft", num_heads=4)
+    mixed = draw("Attention", *inputs, domain="com.microsoft", num_heads=4, unidirectional=1)
     _two_layers(draw, mixed, 32, 64)
     ends = [end("x", FLOAT, 1, 6, 32)], [end("y", FLOAT, 1, 6, 4)]
     return Field(draw.model(*ends, com_microsoft=1), {"x": normal(23, ROWS, 6, 32)})

@@ -100,6 +100,49 @@ def test_embeddings_are_parted_from_their_normalisation(places: str, tmp_path: P
     assert "EmbedLayerNormalization" not in counts
 
 
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        ([], {}),
+        (["n", "t"], {"scale": 0.3}),
+        (["n", "t", "t"], {"mask_filter_value": -50.0}),
+        (["n"], {}),
+        ([], {"qkv_hidden_sizes": [16, 16, 48]}),
+        (["summand"], {}),
+    ],
+    ids=str,
+)
+def test_attention_becomes_three_layers_and_two_products(
+    mask: list[int | str], said: dict[str, Any], tmp_path: Path
+) -> None:
+    """As onnxruntime's tools write BERT."""
+    draw = Drawing(13)
+    width = sum(said.get("qkv_hidden_sizes", [16, 16, 16]))
+    summand = draw("MatMul", "x", draw("Transpose", "x", perm=[0, 2, 1]))
+    added = ["", "", draw("Unsqueeze", summand, draw.whole(1))]
+    given = added if mask == ["summand"] else ["mask"] if mask else []
+    weights = draw.weight(8, width), draw.weight(width)
+    mixed = draw("Attention", "x", *weights, *given, num_heads=4, **said, **MS)
+    draw("MatMul", mixed, draw.weight(width - 32, 4), gives=["y"])
+    inputs = [end("x", FLOAT, "n", "t", 8)]
+    inputs += [end("mask", TensorProto.INT32, *mask)] if given == ["mask"] else []
+    raw = draw.model(inputs, [end("y", FLOAT, "n", "t", 4)], com_microsoft=1)
+    graph = normal(onnx.load_from_string(raw), tmp_path)
+    assert operators(graph)["MatMul"] == (7 if given == added else 6)
+    assert operators(graph)["Attention"] == 0
+    names = {str(node.name) for node in graph.graph if node.op_type == "MatMul"}
+    assert len([n for n in names if n.endswith(("_queries", "_keys", "_values"))]) == 3
+
+
+@pytest.mark.parametrize("said", [{"unidirectional": 1}, {"do_rotary": 1}], ids=str)
+def test_attention_that_hides_or_turns_by_place_stays(said: dict[str, int]) -> None:
+    draw = Drawing(14)
+    draw("Attention", "x", draw.weight(8, 48), gives=["y"], num_heads=2, **said, **MS)
+    raw = draw.model([end("x", FLOAT, 1, 4, 8)], [end("y", FLOAT, 1, 4, 16)], com_microsoft=1)
+    model = ir.serde.deserialize_model(onnx.load_from_string(raw))
+    assert spell_out_fused(model) == 0
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_convolution_is_parted_from_what_it_adds_and_bounds(bias: bool, tmp_path: Path) -> None:
     """As in a residual network, whose sums onnxruntime puts into its convolutions."""

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from workers.compression.graph.editor import Editor, graph_of
+from workers.compression.graph.editor import Editor
 from workers.compression.graph.inference import infer
 from workers.compression.graph.operators import operand
-from workers.compression.graph.rewrites.splice import replace
+from workers.compression.graph.rewrites.attention import spell_out_attention
+from workers.compression.graph.rewrites.splice import put, replace
 
 _DOMAIN = "com.microsoft"
 
@@ -27,7 +28,7 @@ _MEAN, _DEVIATION, _SUM = 1, 2, 3
 
 
 def spell_out_fused(model: ir.Model) -> int:
-    """Replace FusedConv, FusedGemm, FusedMatMul, Gelus with a bias, and normalised sums.
+    """Replace FusedConv, FusedGemm, FusedMatMul, Attention, Gelus with a bias, and normalised sums.
 
     1. A layer keeps its name: methods know it as a Conv, Gemm or MatMul.
     2. What a convolution adds to its output becomes an Add before the activation.
@@ -39,7 +40,7 @@ def spell_out_fused(model: ir.Model) -> int:
         "FusedConv": _conv, "FusedGemm": _gemm, "FusedMatMul": _matmul,
         "BiasGelu": _gelu, "Gelu": _gelu, "FastGelu": _gelu,
         "SkipLayerNormalization": _skip_normalization,
-        "EmbedLayerNormalization": _embedding,
+        "EmbedLayerNormalization": _embedding, "Attention": spell_out_attention,
     }  # fmt: skip
     fused = [n for n in model.graph.all_nodes() if n.domain == _DOMAIN and n.op_type in rewrites]
     if not fused:
@@ -71,9 +72,9 @@ def _with_activation(
     if activation and activation not in _ACTIVATIONS:
         return None
     fields = [v for k, v in node.attributes.items() if not k.startswith("activation")]
-    total = _put(edit, node, operator, *node.inputs[:3], attributes=fields)
+    total = put(edit, node, operator, *node.inputs[:3], attributes=fields)
     if summand is not None:
-        total = _put(edit, node, "Add", total, summand)
+        total = put(edit, node, "Add", total, summand)
     if not activation:
         return [total]
     names = _ACTIVATIONS[activation]
@@ -86,9 +87,9 @@ def _with_activation(
             edit.constant(f"{node.name}_{name}", np.asarray(value, dtype))
             for name, value in zip(names, values, strict=False)
         ]
-        return [_put(edit, node, activation, total, *bounds)]
+        return [put(edit, node, activation, total, *bounds)]
     parameters = [ir.AttrFloat32(n, v) for n, v in zip(names, values, strict=False)]
-    return [_put(edit, node, activation, total, attributes=parameters)]
+    return [put(edit, node, activation, total, attributes=parameters)]
 
 
 def _matmul(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
@@ -104,21 +105,21 @@ def _matmul(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
         order = [*range(len(value.shape))]
         order[-2:] = reversed(order[-2:])
         turn = ir.AttrInt64s("perm", order)
-        sides.append(_put(edit, node, "Transpose", value, attributes=[turn]))
-    product = _put(edit, node, "MatMul", *sides)
+        sides.append(put(edit, node, "Transpose", value, attributes=[turn]))
+    product = put(edit, node, "MatMul", *sides)
     factor = node.attributes.get_float("alpha", 1.0)
     dtype = node.outputs[0].dtype or ir.DataType.FLOAT
     if factor == 1:
         return [product]
     scale = edit.constant(f"{node.name}_alpha", np.asarray(factor, dtype.numpy()))
-    return [_put(edit, node, "Mul", product, scale)]
+    return [put(edit, node, "Mul", product, scale)]
 
 
 def _gelu(edit: Editor, node: ir.Node) -> list[ir.Value | None]:
     x, bias = [*node.inputs, None][:2]
-    total = x if bias is None else _put(edit, node, "Add", x, bias)
+    total = x if bias is None else put(edit, node, "Add", x, bias)
     kind = ir.AttrString("approximate", "tanh" if node.op_type == "FastGelu" else "none")
-    return [_put(edit, node, "Gelu", total, attributes=[kind])]
+    return [put(edit, node, "Gelu", total, attributes=[kind])]
 
 
 def _skip_normalization(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
@@ -127,9 +128,9 @@ def _skip_normalization(edit: Editor, node: ir.Node) -> list[ir.Value | None] | 
     if any(v is not None and (v.uses() or v.is_graph_output()) for v in statistics):
         return None
     x, skip, scale, shift, bias = [*node.inputs, None, None][:5]
-    total = _put(edit, node, "Add", x, skip)
+    total = put(edit, node, "Add", x, skip)
     if bias is not None:
-        total = _put(edit, node, "Add", total, bias)
+        total = put(edit, node, "Add", total, bias)
     normal = _normalised(edit, node, total, scale, shift)
     return [normal, None, None, total][: len(node.outputs)]
 
@@ -144,17 +145,17 @@ def _embedding(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
             return None
         axis = edit.constant(f"{node.name}_axis", np.array([1]))
         fields = [ir.AttrInt64("keepdims", 0)]
-        counted = _put(edit, node, "ReduceSum", mask, axis, attributes=fields, like=length)
+        counted = put(edit, node, "ReduceSum", mask, axis, attributes=fields, dtype=length.dtype)
     if positions is None:
         begin, bounds = edit.constant(f"{node.name}_begin", np.array([0])), {"start": 1, "end": 2}
         fields = [ir.AttrInt64(name, bound) for name, bound in bounds.items()]
-        end = _put(edit, node, "Shape", ids, attributes=fields, like=begin)
-        placed = _put(edit, node, "Slice", places, begin, end, begin)
+        end = put(edit, node, "Shape", ids, attributes=fields, dtype=begin.dtype)
+        placed = put(edit, node, "Slice", places, begin, end, begin)
     else:
-        placed = _put(edit, node, "Gather", places, positions)
-    total = _put(edit, node, "Add", _put(edit, node, "Gather", words, ids), placed)
+        placed = put(edit, node, "Gather", places, positions)
+    total = put(edit, node, "Add", put(edit, node, "Gather", words, ids), placed)
     if kinds is not None and kind_table is not None:
-        total = _put(edit, node, "Add", total, _put(edit, node, "Gather", kind_table, kinds))
+        total = put(edit, node, "Add", total, put(edit, node, "Gather", kind_table, kinds))
     normal = _normalised(edit, node, total, scale, shift)
     return [normal, counted, total][: len(node.outputs)]
 
@@ -166,25 +167,4 @@ def _normalised(
     epsilon = ir.AttrFloat32("epsilon", node.attributes.get_float("epsilon", 1e-12))
     attributes = [ir.AttrInt64("axis", -1), epsilon]
     parts = (total, scale) if shift is None else (total, scale, shift)
-    return _put(edit, node, "LayerNormalization", *parts, attributes=attributes)
-
-
-def _put(
-    edit: Editor,
-    before: ir.Node,
-    operator: str,
-    *inputs: ir.Value | None,
-    attributes: list[ir.Attr] | None = None,
-    like: ir.Value | None = None,
-) -> ir.Value:
-    """Insert a node before a fused one; the first layer takes over its name.
-
-    Its output has the type of ``like``, or of the fused node's first output.
-    """
-    named = operator in {"Conv", "Gemm", "MatMul", "LayerNormalization"}
-    name = before.name if named else edit.fresh(f"{before.name}_{operator}")
-    node = ir.Node("", operator, inputs, attributes or [], name=name)
-    node.outputs[0].name = edit.fresh(f"{before.name}_{operator}_output")
-    node.outputs[0].type = (like or before.outputs[0]).type
-    graph_of(before).insert_before(before, node)
-    return node.outputs[0]
+    return put(edit, node, "LayerNormalization", *parts, attributes=attributes)

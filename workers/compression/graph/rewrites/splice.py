@@ -1,8 +1,10 @@
-"""Move the nodes of a subgraph into the graph around it, for branches and loops."""
+"""Put nodes in the place of another: those of a branch or loop, or new ones."""
 
 from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
+
+from workers.compression.graph.editor import Editor, graph_of
 
 
 def splice(body: ir.Graph, before: ir.Node, arguments: Iterable[ir.Value | None]) -> list[ir.Value]:
@@ -68,3 +70,32 @@ def constant_of(value: ir.Value | None) -> int | bool | None:
         return None
     element: int | bool = tensor.numpy().reshape(()).item()
     return element
+
+
+def put(
+    edit: Editor,
+    before: ir.Node,
+    operator: str,
+    *inputs: ir.Value | None,
+    attributes: Sequence[ir.Attr] = (),
+    dtype: ir.DataType | None = None,
+    name: str | None = None,
+) -> ir.Value:
+    """Insert a node before a fused one, and return its output.
+
+    Args:
+        edit: gives names that are free.
+        before: the fused node; the first layer takes over its name.
+        operator: of the standard domain.
+        inputs: of the new node.
+        attributes: of the new node.
+        dtype: of the output; by default that of the fused node's first output.
+        name: of the new node, where the fused one becomes several layers.
+    """
+    takes_over = operator in {"Conv", "Gemm", "MatMul", "LayerNormalization"}
+    free = before.name if takes_over else edit.fresh(f"{before.name}_{operator}")
+    node = ir.Node("", operator, inputs, attributes, name=name or free)
+    node.outputs[0].name = edit.fresh(f"{name or before.name}_{operator}_output")
+    node.outputs[0].type = before.outputs[0].type if dtype is None else ir.TensorType(dtype)
+    graph_of(before).insert_before(before, node)
+    return node.outputs[0]
