@@ -165,6 +165,40 @@ def test_layers_that_share_a_weight_share_its_integers(tmp_path: Path) -> None:
     assert sqnr > 25
 
 
+def test_long_names_make_a_quantized_file_no_larger_than_its_original(tmp_path: Path) -> None:
+    def sizes(longer: str) -> tuple[int, int]:
+        text = f"""g (float[N, 16] x) => (float[N, 16] y) {{
+            a{longer} = MatMul(x, w{longer})
+            r{longer} = Relu(a{longer})
+            y = MatMul(r{longer}, v{longer})
+        }}"""
+        path = graph(tmp_path, text, {f"w{longer}": (16, 16), f"v{longer}": (16, 16)})
+        apply(path, STATIC, x=normal(32, 16))
+        original = named(path)
+        infer(original)
+        save(original, path)
+        return path.stat().st_size, path.with_name("quantized.onnx").stat().st_size
+
+    original, quantized = (
+        long - short for long, short in zip(sizes("n" * 99), sizes(""), strict=True)
+    )
+    assert 0 < quantized <= original
+
+
+def test_zero_points_that_are_the_same_are_stored_once(tmp_path: Path) -> None:
+    text = """g (float[N, 16] x) => (float[N, 16] y) {
+        a = MatMul(x, w)
+        y = MatMul(a, v)
+    }"""
+    path = graph(tmp_path, text, {"w": (16, 16), "v": (16, 16)})
+    outcome, sqnr = apply(path, STATIC, x=normal(32, 16))
+    zeros = [node.inputs[2] for node in outcome.model.graph if node.op_type == "DequantizeLinear"]
+    of_weights = [zero for zero in zeros if zero is not None and zero.shape == (16,)]
+    assert len(of_weights) == 2
+    assert of_weights[0] is of_weights[1]
+    assert sqnr > 25
+
+
 def test_a_weight_that_a_float_node_reads_too_is_left_alone(tmp_path: Path) -> None:
     text = """g (float[N, 16] x) => (float[N, 16] y) {
         a = MatMul(x, w)

@@ -1,5 +1,6 @@
 """Edits a graph in place: nodes and constants under names that never collide."""
 
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -22,6 +23,7 @@ class Editor:
         self.model = model
         self.graph = model.graph
         self._names = _names(model)
+        self._taken = Counter[str]()
 
     def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
         """Add an initializer."""
@@ -102,9 +104,10 @@ class Editor:
 
     def fresh(self, name: str) -> str:
         """Return ``name``, with a number appended if it is in use."""
-        candidate, count = name, 1
+        candidate = name
         while candidate in self._names:
-            candidate, count = f"{name}_{count}", count + 1
+            self._taken[name] += 1
+            candidate = f"{name}_{self._taken[name]}"
         self._names.add(candidate)
         return candidate
 

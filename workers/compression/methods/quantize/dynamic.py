@@ -131,7 +131,7 @@ def _replace(
     grid, stored = weight.grid, weight.value
     alpha = node.attributes.get_float("alpha", 1.0) if node.op_type == "Gemm" else 1.0
     factor = np.float32(alpha) * grid.scale
-    middle = writer.edit.constant(f"{stored.name}_zero_point", grid.zero_point.reshape(-1)[:1][0])
+    middle = writer.once(grid.zero_point.reshape(-1)[:1].reshape(()))
     steps = [
         writer.edit.node("MatMulInteger", [rounded, stored, zero, middle], f"{node.name}_integer"),
     ]

@@ -38,14 +38,17 @@ class IntegerWeight:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the integers, scales and zero points in the file."""
+        """The bytes of the integers, scales and zero points in the file; zeros are shared."""
         packed = (self.integers.size + 1) // 2 if integers.BITS[self.dtype] <= 4 else 0
-        values = packed or self.integers.nbytes
-        return values + self.grid.scale.nbytes + self.grid.zero_point.nbytes
+        zeros = self.grid.zero_point.nbytes if self.grid.zero_point.any() else 0
+        return (packed or self.integers.nbytes) + self.grid.scale.nbytes + zeros
 
 
 class Writer:
-    """Adds quantized tensors to one graph, in place. A tensor that layers share is written once.
+    """Adds quantized tensors to one graph, in place. What layers share is written once.
+
+    Names are short where nobody looks for them, of nodes that quantize or dequantize and of their
+    scales: a file repeats each several times, which was a tenth of a small network.
 
     If the graph's opset has no 16-bit or per-channel QuantizeLinear, that of onnxruntime (domain
     ``com.microsoft``) is used. It has the same meaning and the same kernels.
@@ -65,7 +68,7 @@ class Writer:
         """The initializer that holds the scale of a value, by the value's name."""
         self._dequantized: dict[ir.Value, ir.Value] = {}
         self._multiplied: dict[ir.Value, ir.Value] = {}
-        self._ends: dict[tuple[int, np.dtype[Any]], ir.Value] = {}
+        self._shared: dict[tuple[np.dtype[Any], tuple[int, ...], bytes], ir.Value] = {}
         opset = model.graph.opset_imports.get("", 0)
         needed = _SIXTEEN_BIT_OPSET if activations.endswith("16") else PER_CHANNEL
         self._domain = "" if standard and opset >= needed else _MICROSOFT
@@ -120,7 +123,7 @@ class Writer:
     def dequantize_before(self, node: ir.Node, slot: int, stored: ir.Value, grid: Grid) -> None:
         """Let ``node`` read the integers ``stored`` through DequantizeLinear."""
         if stored not in self._dequantized:
-            dequantize = self._dequantize(stored, grid, f"{stored.name}_dequantized")
+            dequantize = self._dequantize(stored, grid)
             self.edit.insert_after(stored, [dequantize])
             self._dequantized[stored] = dequantize.outputs[0]
         node.replace_input_with(slot, self._dequantized[stored])
@@ -136,11 +139,10 @@ class Writer:
             self.dequantize_before(node, slot, stored.value, stored.grid)
             return
         if stored.value not in self._multiplied:
-            name = str(stored.value.name)
             scale, _ = stored.grid.reshaped(stored.integers.ndim)
-            cast = self.edit.node("Cast", [stored.value], f"{name}_cast", to=_FLOAT)
-            factor = self.edit.constant(f"{name}_scale", scale)
-            product = self.edit.node("Mul", [cast.outputs[0], factor], f"{name}_scaled")
+            cast = self.edit.node("Cast", [stored.value], "c", to=_FLOAT)
+            factor = self.edit.constant("s", scale)
+            product = self.edit.node("Mul", [cast.outputs[0], factor], "d")
             for output in (cast.outputs[0], product.outputs[0]):
                 output.shape, output.type = stored.value.shape, ir.TensorType(_FLOAT)
             self.edit.insert_after(stored.value, [cast, product])
@@ -176,25 +178,20 @@ class Writer:
         If the grid uses fewer integers than the type has, a Clip of the integers stands between the
         two: onnxruntime still fuses them, and the bounds do not depend on the scale.
         """
-        scale = self.edit.constant(f"{value.name}_scale", grid.scale)
-        zero = self.edit.constant(f"{value.name}_zero_point", grid.zero_point)
+        scale, zero = self.edit.constant("s", grid.scale), self.once(grid.zero_point)
         self.scales[str(value.name)] = str(scale.name)
         inputs, domain = [scale, zero], self._domain
         attributes = {} if grid.axis is None else {"axis": grid.axis}
         quantize = self.edit.node(
-            "QuantizeLinear", [value, *inputs], f"{value.name}_quantized", domain=domain,
-            **attributes,
-        )  # fmt: skip
+            "QuantizeLinear", [value, *inputs], "q", domain=domain, **attributes
+        )
         pair = [quantize]
         if grid.ends is not None:
-            ends = [self._end(end, grid.zero_point.dtype) for end in grid.ends]
-            pair.append(
-                self.edit.node("Clip", [quantize.outputs[0], *ends], f"{value.name}_clipped")
-            )
+            ends = [self.once(np.array(end, grid.zero_point.dtype)) for end in grid.ends]
+            pair.append(self.edit.node("Clip", [quantize.outputs[0], *ends], "q"))
         dequantize = self.edit.node(
-            "DequantizeLinear", [pair[-1].outputs[0], *inputs], f"{value.name}_dequantized",
-            domain=domain, **attributes,
-        )  # fmt: skip
+            "DequantizeLinear", [pair[-1].outputs[0], *inputs], "d", domain=domain, **attributes
+        )
         integers_type = ir.TensorType(ir.DataType.from_numpy(grid.zero_point.dtype))
         for node in (*pair, dequantize):
             output = node.outputs[0]
@@ -204,21 +201,19 @@ class Writer:
             )
         return [*pair, dequantize]
 
-    def _end(self, level: int, dtype: np.dtype[Any]) -> ir.Value:
-        """Return the constant for a bound of the integers."""
-        if (level, dtype) not in self._ends:
-            constant = self.edit.constant(f"{dtype}_{level}", np.array(level, dtype))
-            self._ends[level, dtype] = constant
-        return self._ends[level, dtype]
+    def once(self, array: NDArray[Any]) -> ir.Value:
+        """Return the constant for zero points or bounds of integers; equal ones are stored once."""
+        key = array.dtype, array.shape, array.tobytes()
+        if key not in self._shared:
+            self._shared[key] = self.edit.constant("z", array)
+        return self._shared[key]
 
-    def _dequantize(self, value: ir.Value, grid: Grid, output: str | None = None) -> ir.Node:
-        scale = self.edit.constant(f"{value.name}_scale", grid.scale)
-        zero = self.edit.constant(f"{value.name}_zero_point", grid.zero_point)
+    def _dequantize(self, value: ir.Value, grid: Grid) -> ir.Node:
+        scale, zero = self.edit.constant("s", grid.scale), self.once(grid.zero_point)
         attributes = {} if grid.axis is None else {"axis": grid.axis}
         node = self.edit.node(
-            "DequantizeLinear", [value, scale, zero], output or f"{value.name}_dequantized",
-            domain=self._domain, **attributes,
-        )  # fmt: skip
+            "DequantizeLinear", [value, scale, zero], "d", domain=self._domain, **attributes
+        )
         node.outputs[0].shape, node.outputs[0].type = value.shape, ir.TensorType(_FLOAT)
         return node
 
