@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from workers.compression.graph.schemas import output_type
+from workers.compression.graph.subgraphs import subgraphs_of
 
 _READ = 1_000
 """Bytes up to which a constant may be a shape, axes or sizes, and its values are handed over."""
@@ -70,7 +71,7 @@ def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     while pending:
         current = pending.pop()
         yield current
-        pending += [child for node in current.node for child in _children(node)]
+        pending += [child for node in current.node for child in subgraphs_of(node)]
 
 
 def dimensions(value: onnx.ValueInfoProto) -> list[int | str | None] | None:
@@ -80,14 +81,6 @@ def dimensions(value: onnx.ValueInfoProto) -> list[int | str | None] | None:
     return [
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
         for dim in value.type.tensor_type.shape.dim
-    ]
-
-
-def _children(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    return [
-        graph
-        for attribute in node.attribute
-        for graph in ([attribute.g] if attribute.HasField("g") else attribute.graphs)
     ]
 
 
@@ -171,7 +164,7 @@ def _merge(graph: ir.Graph, proto: onnx.GraphProto, *, root: bool) -> None:
             _set(value, infos.get(value.name or ""), declared=declared)
         children = [a.as_graph() for a in node.attributes.values() if _holds_graph(a)]
         if children:
-            inside = _children(proto.node[index]) if proto.node else []
+            inside = subgraphs_of(proto.node[index]) if proto.node else []
             for child, skeleton in zip(
                 children, inside or [onnx.GraphProto()] * len(children), strict=True
             ):

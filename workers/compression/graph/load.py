@@ -19,6 +19,7 @@ from app.domain.problems import InvalidModel
 from workers.compression.graph import external
 from workers.compression.graph.narrow import narrowed, widen
 from workers.compression.graph.packing import unpack
+from workers.compression.graph.subgraphs import subgraphs_of
 from workers.compression.graph.writer import LARGE, Content, size, write
 
 INLINE_LIMIT = (1 << 31) - (64 << 20)
@@ -252,5 +253,5 @@ def _strip_nodes(nodes: list[onnx.NodeProto]) -> None:
         del node.metadata_props[:]
         for attribute in node.attribute:
             attribute.ClearField("doc_string")
-            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                _strip_graph(graph)
+        for graph in subgraphs_of(node):
+            _strip_graph(graph)

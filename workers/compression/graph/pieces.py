@@ -21,6 +21,7 @@ from app.domain.problems import InvalidModel
 from workers.compression import faults
 from workers.compression.graph import external, runtime
 from workers.compression.graph.runtime import Arrays
+from workers.compression.graph.subgraphs import subgraphs_of
 
 LENGTH = 10_000
 """Nodes of a piece."""
@@ -162,9 +163,8 @@ def _cut(graph: onnx.GraphProto, length: int) -> list[_Piece]:
 def _names(node: onnx.NodeProto) -> Iterator[str]:
     """Yield the names of outer values that a node and the graphs inside of it read."""
     yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            yield from _outer(graph)
+    for graph in subgraphs_of(node):
+        yield from _outer(graph)
 
 
 def _outer(graph: onnx.GraphProto) -> Iterable[str]:

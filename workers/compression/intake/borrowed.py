@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from workers.compression.graph.subgraphs import all_graphs, put_nodes, subgraphs_of
+
 _STANDARD_SINCE = {"LayerNormalization": 17, "SimplifiedLayerNormalization": None}
 """The operators, each with the first opset whose standard has it too."""
 
@@ -31,8 +33,8 @@ def spell_out_borrowed(proto: onnx.ModelProto, version: int) -> None:
         proto: the model.
         version: the opset of its standard operators.
     """
-    if any(_is_borrowed(node, version) for graph in _graphs(proto.graph) for node in graph.node):
-        taken = {name for graph in _graphs(proto.graph) for name in _names(graph)}
+    if any(_is_borrowed(node, version) for graph in all_graphs(proto.graph) for node in graph.node):
+        taken = {name for graph in all_graphs(proto.graph) for name in _names(graph)}
         _spell_out(proto.graph, version, {}, taken)
 
 
@@ -42,35 +44,21 @@ def _spell_out(
     types = {**around, **{tensor.name: tensor.data_type for tensor in graph.initializer}}
     nodes = list[onnx.NodeProto]()
     for node in graph.node:
-        for child in _children(node):
-            _spell_out(child, version, types, taken)
+        for inner in subgraphs_of(node):
+            _spell_out(inner, version, types, taken)
         scale = types.get(node.input[1]) if len(node.input) > 1 else None
         if scale is not None and _is_borrowed(node, version) and _is_plain(node):
             nodes += _Writing(node, version, scale, taken).nodes
         else:
             nodes.append(node)
     if len(nodes) != len(graph.node):
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for child in _children(node):
-            yield from _graphs(child)
+        put_nodes(graph, nodes)
 
 
 def _names(graph: onnx.GraphProto) -> Iterator[str]:
     """Yield the names of a graph's values."""
     yield from (value.name for value in (*graph.input, *graph.initializer))
     yield from (name for node in graph.node for name in node.output)
-
-
-def _children(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
 def _is_borrowed(node: onnx.NodeProto, version: int) -> bool:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from app.domain.problems import InvalidModel
 from workers.compression.graph import external
+from workers.compression.graph.subgraphs import all_graphs, subgraphs_of
 from workers.compression.intake.limits import ModelLimits
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
@@ -37,7 +38,7 @@ def check_model(proto: onnx.ModelProto, limits: ModelLimits) -> None:
     _check_opset(proto)
     for tensor in external.tensors(proto):
         check_tensor(tensor, limits)
-    for graph in _graphs(proto.graph):
+    for graph in all_graphs(proto.graph):
         _check_names(graph, limits)
     _check_interface(proto.graph, limits)
     _check_functions(proto, limits)
@@ -109,15 +110,6 @@ def opset(proto: onnx.ModelProto) -> int:
     """Return the version of the default operator domain, 0 when it is not imported."""
     versions = {entry.domain: int(entry.version) for entry in proto.opset_import}
     return versions.get("", versions.get("ai.onnx", 0))
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield a graph and all graphs in its nodes' attributes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for child in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _graphs(child)
 
 
 def _check_names(graph: onnx.GraphProto, limits: ModelLimits) -> None:
@@ -198,9 +190,8 @@ def _calls(nodes: Iterable[onnx.NodeProto]) -> Counter[_Function]:
 def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     for node in nodes:
         yield node
-        for attribute in node.attribute:
-            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _all_nodes(graph.node)
+        for graph in subgraphs_of(node):
+            yield from _all_nodes(graph.node)
 
 
 def _callees_first(bodies: dict[_Function, Counter[_Function]]) -> list[_Function]:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import onnx
 
+from workers.compression.graph.subgraphs import put_nodes, subgraphs_of
+
 _STANDARD = "ai.onnx"
 """The default domain's long name."""
 
@@ -47,9 +49,8 @@ def _name_standard(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.domain == _STANDARD:
             node.ClearField("domain")  # set to nothing, it would take two bytes
-        for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                _name_standard(inner)
+        for inner in subgraphs_of(node):
+            _name_standard(inner)
 
 
 def repair(proto: onnx.ModelProto) -> None:
@@ -83,9 +84,8 @@ def _name_apart(graph: onnx.GraphProto) -> None:
             taken.add(node.name)
         elif name:
             seen.add(name)
-        for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                _name_apart(inner)
+        for inner in subgraphs_of(node):
+            _name_apart(inner)
 
 
 def _sort_nodes(graph: onnx.GraphProto) -> None:
@@ -111,16 +111,13 @@ def _sort_nodes(graph: onnx.GraphProto) -> None:
             if not waiting[user]:
                 heapq.heappush(ready, user)
     if len(order) == len(nodes) and order != sorted(order):
-        copies = [onnx.NodeProto.FromString(nodes[i].SerializeToString()) for i in order]
-        del graph.node[:]
-        graph.node.extend(copies)
+        put_nodes(graph, [nodes[index] for index in order])
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
     """Yield the names that a node and the graphs inside of it read."""
     yield from node.input
-    for attribute in node.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            yield from (value.name for value in graph.output)
-            for inner in graph.node:
-                yield from _reads(inner)
+    for graph in subgraphs_of(node):
+        yield from (value.name for value in graph.output)
+        for inner in graph.node:
+            yield from _reads(inner)

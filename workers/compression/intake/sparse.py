@@ -8,6 +8,7 @@ from onnx import numpy_helper
 
 from app.domain.problems import InvalidModel
 from workers.compression.graph import external
+from workers.compression.graph.subgraphs import subgraphs_of
 from workers.compression.intake.limits import MIB, ModelLimits
 
 _BUDGET = 256 * MIB
@@ -43,10 +44,10 @@ def _refuse_elsewhere(graph: onnx.GraphProto) -> None:
                     f"Node '{node.name or node.op_type}' holds a sparse tensor where only dense"
                     " ones are read; store it as a dense tensor."
                 )
-            for child in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                if child.sparse_initializer:
-                    raise InvalidModel("A subgraph holds a sparse initializer; make it dense.")
-                _refuse_elsewhere(child)
+        for inner in subgraphs_of(node):
+            if inner.sparse_initializer:
+                raise InvalidModel("A subgraph holds a sparse initializer; make it dense.")
+            _refuse_elsewhere(inner)
 
 
 def _dense(
