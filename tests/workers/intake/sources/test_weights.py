@@ -221,3 +221,10 @@ def test_a_checkpoint_whose_pickle_is_noise_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(packed.getvalue())
     with rejected("broken"):
         inspected(tmp_path / "model.pt", tmp_path / "job", architecture=NETWORK)
+
+
+def test_a_class_with_an_endless_name_is_named_by_its_beginning(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        archive.writestr("m/data.pkl", b"cstrange\n" + b"x" * 100_000 + b"\n.")
+    with rejected(r"whole objects \(strange\.x{72}\)"):
+        inspected(tmp_path / "model.pt", tmp_path / "job", architecture=NETWORK)

@@ -73,9 +73,10 @@ def read_checkpoint(upload: Path, hints: ModelHints) -> Program:
     """
     strange = sorted({name for name in _named(upload) if name.partition(".")[0] not in _PLAIN})
     if strange:
+        named = ", ".join(name[:80] for name in strange[:3])
         raise InvalidModel(
-            f"The file is a pickle of whole objects ({', '.join(strange[:3])}): opening it would"
-            f" run their code, which is not in the file. {_ALONE} {UPLOADABLE}"
+            f"The file is a pickle of whole objects ({named}): opening it would run their code,"
+            f" which is not in the file. {_ALONE} {UPLOADABLE}"
         )
     try:
         loaded = torch.load(upload, map_location="cpu", weights_only=True)  # noqa: TID251
