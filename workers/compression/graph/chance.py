@@ -1,11 +1,10 @@
 """Finds nodes that draw random numbers: such a graph answers differently in each run."""
 
-from collections.abc import Iterator
-
 import onnx_ir as ir
 
 from workers.compression import faults
 from workers.compression.graph.operators import key_of, operand
+from workers.compression.graph.subgraphs import nodes_of
 
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
@@ -23,7 +22,7 @@ def cause_of_chance(model: ir.Model) -> str | None:
     Returns:
         Two sentences, of which the first names a node that draws random numbers.
     """
-    node = next((node for node in _nodes(model) if _draws(node)), None)
+    node = next((node for node in nodes_of(model) if _draws(node)), None)
     if node is None:
         return None
     return (
@@ -48,12 +47,6 @@ def way_to_newer_opset(model: ir.Model) -> str:
     has kept its meaning.
     """
     return cause_of_chance(model) or "Export it with a newer opset."
-
-
-def _nodes(model: ir.Model) -> Iterator[ir.Node]:
-    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
-    for graph in graphs:
-        yield from ir.traversal.RecursiveGraphIterator(graph)
 
 
 def _draws(node: ir.Node) -> bool:

@@ -23,6 +23,7 @@ from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.fold import fold_constants, foldable
 from workers.compression.graph.rewrites.functions import inline_functions
 from workers.compression.graph.shapes import Shapes
+from workers.compression.graph.subgraphs import nodes_of
 from workers.compression.graph.weights import (
     SUMS,
     Weight,
@@ -83,9 +84,7 @@ def notes_on_macs(unknown: int, uncounted: Iterable[str]) -> list[str]:
 
 def operators(model: ir.Model) -> dict[str, int]:
     """Count a graph's operators, those in subgraphs and local functions included."""
-    counts = Counter(node.op_type for node in ir.traversal.RecursiveGraphIterator(model.graph))
-    for function in model.functions.values():
-        counts += Counter(node.op_type for node in ir.traversal.RecursiveGraphIterator(function))
+    counts = Counter(node.op_type for node in nodes_of(model))
     return dict(sorted(counts.items()))
 
 

@@ -1,8 +1,9 @@
-"""Graphs within graphs, in ONNX's own messages: branches, and bodies of loops and scans."""
+"""Graphs within graphs: branches, bodies of loops and scans, and functions of a model's own."""
 
 from collections.abc import Iterator, Sequence
 
 import onnx
+import onnx_ir as ir
 
 
 def subgraphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -17,6 +18,13 @@ def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     for node in graph.node:
         for inner in subgraphs_of(node):
             yield from all_graphs(inner)
+
+
+def nodes_of(model: ir.Model) -> Iterator[ir.Node]:
+    """Yield all nodes of a model, those of its functions and within others included."""
+    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for graph in graphs:
+        yield from ir.traversal.RecursiveGraphIterator(graph)
 
 
 def put_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:

@@ -26,6 +26,7 @@ from workers.compression.graph.shapes import (
     sizes_by_weights,
     symbolic,
 )
+from workers.compression.graph.subgraphs import nodes_of
 from workers.compression.graph.sums import with_sums
 
 _IMAGE_SIZES = (224, 64, 32, 48, 128, 320, 16, 8, 1)
@@ -146,9 +147,7 @@ class _Patience:
 
 
 def _loops(model: ir.Model) -> bool:
-    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
-    nodes = (node for graph in graphs for node in ir.traversal.RecursiveGraphIterator(graph))
-    return any(node.op_type == "Loop" for node in nodes)
+    return any(node.op_type == "Loop" for node in nodes_of(model))
 
 
 def random_feeds(
