@@ -17,7 +17,7 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load, save
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.methods.cluster import cluster
-from workers.compression.methods.cluster.kmeans import codebook, nearest
+from workers.compression.methods.cluster.kmeans import centres_of, nearest
 from workers.compression.methods.outcome import Outcome
 from workers.compression.samples.context import Context, Samples
 
@@ -47,7 +47,7 @@ def _error(values: NDArray[Any], centres: NDArray[Any]) -> float:
 @pytest.mark.parametrize("clusters", [2, 7, 16, 256])
 def test_centres_are_the_means_of_what_is_nearest_to_them(clusters: int) -> None:
     values = np.random.default_rng(0).standard_normal(20_000).astype(np.float32)
-    centres = codebook(values, clusters, zero=False)
+    centres = centres_of(values, clusters, zero=False)
     indices = nearest(values, centres)
     means = [values[indices == index].mean() for index in range(len(centres))]
     assert len(centres) == clusters
@@ -62,13 +62,13 @@ def test_sixteen_values_for_a_normal_distribution_are_as_good_as_they_can_be(cou
     Of millions of values neighbours count as one.
     """
     values = np.random.default_rng(0).standard_normal(count).astype(np.float32)
-    assert _error(values, codebook(values, 16, zero=False)) < 1.02 * 0.009497
+    assert _error(values, centres_of(values, 16, zero=False)) < 1.02 * 0.009497
 
 
 def test_of_millions_values_that_are_too_alike_to_tell_apart_share_a_centre() -> None:
     alike = 1 + np.arange(300, dtype=np.float32) * np.float32(2**-23)
     values = np.concatenate([np.zeros(1 << 22, np.float32), alike])
-    centres = codebook(values, 256, zero=False)
+    centres = centres_of(values, 256, zero=False)
     assert len(np.unique(values)) > 256 > len(centres)
     assert _error(values, centres) < 1e-12
 
@@ -76,15 +76,15 @@ def test_of_millions_values_that_are_too_alike_to_tell_apart_share_a_centre() ->
 def test_the_few_values_far_out_of_a_layer_get_centres_of_their_own() -> None:
     """Student's distribution of three degrees: the error was 28 dB below the values, not 42."""
     values = np.random.default_rng(0).standard_t(3, 20_000).astype(np.float32)
-    assert _error(values, codebook(values, 256, zero=False)) < 1e-4 * float((values**2).mean())
+    assert _error(values, centres_of(values, 256, zero=False)) < 1e-4 * float((values**2).mean())
 
 
 def test_few_values_are_kept_as_they_are_and_a_zero_stays_zero() -> None:
     few = np.array([3.0, -1.0, 3.0, 0.5], np.float32)
-    np.testing.assert_array_equal(codebook(few, 16, zero=False), [-1.0, 0.5, 3.0])
+    np.testing.assert_array_equal(centres_of(few, 16, zero=False), [-1.0, 0.5, 3.0])
     values = np.random.default_rng(1).standard_normal(5000).astype(np.float32)
     values[:2500] = 0
-    centres = codebook(values, 16, zero=True)
+    centres = centres_of(values, 16, zero=True)
     assert (centres[nearest(values, centres)][:2500] == 0).all()
 
 

@@ -111,8 +111,8 @@ def _unfit(node: ir.Node, value: ir.Value, model: ir.Model, parameters: Cluster)
 
 def _clustered(node: ir.Node, weight: ir.Value, clusters: int) -> _ClusteredWeight:
     array = constant(weight)
-    found = codebook_of(array, channel_axis(node), clusters)
-    return _ClusteredWeight(node, weight, found, found.indices(array))
+    codebook = codebook_of(array, channel_axis(node), clusters)
+    return _ClusteredWeight(node, weight, codebook, codebook.indices(array))
 
 
 class _Zeros:
@@ -130,13 +130,13 @@ class _Zeros:
 
 
 def _change(model: ir.Model, clustered: _ClusteredWeight) -> LayerChange:
-    array, found = constant(clustered.weight), clustered.codebook
-    count, bits = len(found.centres), found.index_bits(model)
+    array, codebook = constant(clustered.weight), clustered.codebook
+    count, bits = len(codebook.centres), codebook.index_bits(model)
     return LayerChange(
         node=str(clustered.node.name),
         operator=clustered.node.op_type,
         change=f"{stored_as(model, array)} → {count} shared values, indices of {bits} bits",
         bytes_before=bytes_in_file(model, array),
-        bytes_after=found.nbytes(array.size, bits),
-        sqnr_db=sqnr_db(array, found.values(clustered.indices)),
+        bytes_after=codebook.nbytes(array.size, bits),
+        sqnr_db=sqnr_db(array, codebook.values(clustered.indices)),
     )

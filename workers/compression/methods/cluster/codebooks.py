@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.forms import has_four_bits
 from workers.compression.learning.recovery import LEAST_ZEROS
-from workers.compression.methods.cluster.kmeans import codebook, nearest
+from workers.compression.methods.cluster.kmeans import centres_of, nearest
 
 FOUR_BITS = 16
 """The number of values that indices of four bits tell apart."""
@@ -57,33 +57,36 @@ def codebook_of(array: NDArray[np.float32], axis: int | None, clusters: int) -> 
         axis: the axis of output channels.
         clusters: the greatest number of values; zeros get one of their own where there are many.
     """
-    scales = _scales(array, axis)
+    scales = np.sqrt(channel_power(array, axis))
     sparse = np.count_nonzero(array == 0) >= LEAST_ZEROS * array.size
-    return Codebook(codebook(array / scales, clusters, zero=bool(sparse)), scales)
+    return Codebook(centres_of(array / scales, clusters, zero=bool(sparse)), scales)
 
 
-def _scales(array: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
-    """Return the root mean square of each channel; 1 for a channel of zeros."""
+def channel_power(array: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
+    """Return the mean square of each channel of a weight, in a shape that broadcasts to it.
+
+    It is 1 for a channel of zeros, and without an axis of channels.
+    """
     if axis is None or array.ndim < 2:
         return np.ones((1,) * array.ndim, np.float32)
-    other_axes = tuple(a for a in range(array.ndim) if a != axis % array.ndim)
-    scales: NDArray[np.float32] = np.sqrt(np.mean(array**2, axis=other_axes, keepdims=True))
-    return np.where(scales > 0, scales, np.float32(1))
+    other_axes = tuple(other for other in range(array.ndim) if other != axis % array.ndim)
+    power: NDArray[np.float32] = np.square(array).mean(axis=other_axes, keepdims=True)
+    return np.where(power > 0, power, np.float32(1))
 
 
 def write_codebook(
-    edit: Editor, weight: ir.Value, found: Codebook, indices: NDArray[np.uint8]
+    edit: Editor, weight: ir.Value, codebook: Codebook, indices: NDArray[np.uint8]
 ) -> str:
     """Replace a weight by the look-up of its values; return the name of the codebook."""
     name = str(weight.name)
-    narrow = found.index_bits(edit.model) == 4
-    centres = edit.constant(f"{name}_codebook", found.centres)
+    narrow = codebook.index_bits(edit.model) == 4
+    centres = edit.constant(f"{name}_codebook", codebook.centres)
     packed = edit.constant(
         f"{name}_indices", indices.astype(ml_dtypes.uint4) if narrow else indices
     )
     cast = edit.node("Cast", [packed], f"{name}_positions", to=ir.DataType.INT32)
     gather = edit.node("Gather", [centres, cast.outputs[0]], f"{name}_shared", axis=0)
-    scales = edit.constant(f"{name}_scales", found.scales)
+    scales = edit.constant(f"{name}_scales", codebook.scales)
     scaled = edit.node("Mul", [gather.outputs[0], scales], f"{name}_scaled")
     value = scaled.outputs[0]
     value.shape, value.type = weight.shape, weight.type

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ROUNDS = 100
+"""Rounds after which centres that still move are good enough."""
 _TOLERANCE = 1e-6
+"""The way of a centre in one round, as a share of the range of values, that is none."""
 
 _EXACT = 1 << 20
 """The greatest number of values that are taken one by one; of more, neighbours count as one."""
@@ -19,7 +21,7 @@ _LOW_BITS = 12
 """The bits of a float's 23 in which values that count as one may differ: a part in 2,000."""
 
 
-def codebook(
+def centres_of(
     values: NDArray[np.floating[Any]], clusters: int, *, zero: bool
 ) -> NDArray[np.float32]:
     """Return the sorted centres of the clusters of values.

@@ -27,6 +27,7 @@ from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.cluster.codebooks import (
     FOUR_BITS,
     Codebook,
+    channel_power,
     codebook_of,
     write_codebook,
 )
@@ -162,15 +163,15 @@ def _form(use: WeightUse, dtype: str, model: ir.Model) -> Levels | Codebook:
     grid = grid_of(array, dtype, channel)
     if dtype not in PACKED or not has_four_bits(model):
         return grid
-    found = codebook_of(array, channel, FOUR_BITS)
-    power = _power(array, channel)
-    on_grid, shared = grid.nearest(array), found.values(found.indices(array))
-    sizes = stored_bytes(on_grid), found.nbytes(array.size, found.index_bits(model))
+    codebook = codebook_of(array, channel, FOUR_BITS)
+    power = channel_power(array, channel)
+    on_grid, shared = grid.nearest(array), codebook.values(codebook.indices(array))
+    sizes = stored_bytes(on_grid), codebook.nbytes(array.size, codebook.index_bits(model))
     costs = [
         _cost(array, rounded, power, size)
         for rounded, size in zip((on_grid, shared), sizes, strict=True)
     ]
-    return grid if costs[0] <= costs[1] else found
+    return grid if costs[0] <= costs[1] else codebook
 
 
 def _cost(array: Floats, rounded: Floats, power: Floats, size: float) -> float:
@@ -201,7 +202,7 @@ def grid_of(array: Floats, dtype: str, channel: int | None = None) -> Levels:
             channel: what follows may multiply small channels. None counts them as they are.
     """
     top = top_level(dtype)
-    power = _power(array, channel)
+    power = channel_power(array, channel)
     best, least = Levels.grid(np.ones(1, np.float32), -top, top), np.inf
     for axes in channels(array.shape):
         other_axes = tuple(axis for axis in range(array.ndim) if axis not in axes)
@@ -212,12 +213,3 @@ def grid_of(array: Floats, dtype: str, channel: int | None = None) -> Levels:
         if cost < least:
             best, least = grid, cost
     return best
-
-
-def _power(array: Floats, channel: int | None) -> Floats:
-    """Return the mean square of each channel, ``[…, channels, …]``; 1 without an axis."""
-    if channel is None or array.ndim < 2:
-        return np.ones(1, np.float32)
-    other_axes = tuple(axis for axis in range(array.ndim) if axis != channel % array.ndim)
-    power: Floats = np.square(array).mean(axis=other_axes, keepdims=True)
-    return np.where(power > 0, power, np.float32(1))
