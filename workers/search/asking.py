@@ -25,7 +25,7 @@ AT_FIRST = 3
 def next_proposal(search: Search) -> Proposal | None:
     """Return what to try next; None while that hangs on a trial that goes on, or nothing is left.
 
-    Where a strategy has nothing to say yet, it is told of one trial more.
+    Where a strategy has nothing to propose yet, it gets to know of one trial more.
     """
     asked = len(search.trials)
     if search.original is not None or asked >= search.objective.budget.trials:
@@ -35,11 +35,12 @@ def next_proposal(search: Search) -> Proposal | None:
         Trial(steps_of(job), trial.note, outcomes.stored(trial.outcome))
         for trial, job in search.trials
     ]
-    told = len([*takewhile(lambda trial: trial.told, history)])
-    for known in range(_least_known(search), told + 1):
-        found = ask(search.objective.strategy, space, _known(history, known), search.request.seed)
-        if found is not None:
-            return found
+    strategy, seed = search.objective.strategy, search.request.seed
+    ended = len([*takewhile(lambda trial: trial.known, history)])
+    for count in range(_least_known(search), ended + 1):
+        proposal = ask(strategy, space, _knowing(history, count), seed)
+        if proposal is not None:
+            return proposal
     if not history:
         # It measures the original, and says why nothing can be done.
         return Proposal(space.completed([Quantize()]))
@@ -61,6 +62,6 @@ def _least_known(search: Search) -> int:
     return max(len(search.trials) + 1 - search.objective.budget.at_once, 0)
 
 
-def _known(history: Sequence[Trial], known: int) -> list[Trial]:
+def _knowing(history: Sequence[Trial], count: int) -> list[Trial]:
     """Return a history of which the first trials are known, as if the others still ran."""
-    return [*history[:known], *(replace(trial, outcome=None) for trial in history[known:])]
+    return [*history[:count], *(replace(trial, outcome=None) for trial in history[count:])]

@@ -96,8 +96,11 @@ def _nothing_measured(search: Search) -> Problem | ProblemDetails:
     What the search's own minutes have ended says nothing of a trial.
     """
     is_over = _state(search).ended_by == "minutes"
-    found = [job.problem for _, job in search.trials if job.problem is not None]
-    problems = [each for each in found if not is_over or each["type"] != RunningLimit.type]
+    problems = [
+        job.problem
+        for _, job in search.trials
+        if job.problem is not None and not (is_over and job.problem["type"] == RunningLimit.type)
+    ]
     if problems:
         return ProblemDetails.model_validate(problems[-1])
     if search.trials:

@@ -22,15 +22,15 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Trial:
-    """A pipeline that was asked for; ``outcome`` is None until it was told."""
+    """A pipeline that was asked for; ``outcome`` is None while it is not known."""
 
     steps: list[AnyStep]
     note: dict[str, Any] = field(default_factory=dict)
     outcome: Outcome | None = None
 
     @property
-    def told(self) -> bool:
-        """Whether it has ended."""
+    def known(self) -> bool:
+        """Whether the strategy may know what it came to."""
         return self.outcome is not None
 
     @property
@@ -57,7 +57,7 @@ def merit(trial: Trial, bound: float) -> float:
     """Return one figure to minimise: the cost within the bound, else 1 and the excess loss, to 3.
 
     Args:
-        trial: that was told; one without figures is worst.
+        trial: whose outcome is known; one without figures is worst.
         bound: of the loss of quality.
     """
     if trial.holds:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from app.domain.jobs import JobRequest
 from app.domain.latencies import Comparison
-from app.domain.reports import Evaluation, Measures, quality_drop
+from app.domain.reports import Evaluation, Measures, is_beyond, quality_drop
 from app.domain.searches import Goal, Outcome
 from app.domain.steps import AnyStep
 from app.store.tables import ArtifactRow, JobRow, Json, MeasurementRow
@@ -43,7 +43,7 @@ def of_job(
     if cost is None:
         return Outcome(seconds=seconds, problem="not-measured")
     drop = quality_drop(before.quality, after.quality, after.fidelity)
-    holds = drop <= bound + 1e-12
+    holds = not is_beyond(drop, bound)
     outcome = Outcome(seconds=seconds, cost=cost, drop=drop, holds=holds, pays=holds and sure)
     if timed is None or on_device is None:
         return outcome

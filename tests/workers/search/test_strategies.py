@@ -238,7 +238,7 @@ def test_no_pipeline_is_tried_twice_whatever_trials_come_to(
             proposal = ask(strategy, space, history, seed)
             assert proposal is not None
             history.append(Trial(proposal.steps, proposal.note))
-        at = chance.choice([at for at, trial in enumerate(history) if not trial.told])
+        at = chance.choice([at for at, trial in enumerate(history) if not trial.known])
         cost, drop = chance.uniform(0.1, 1.5), chance.uniform(-0.1, 0.1)
         outcome = Outcome(seconds=1, cost=cost, drop=drop, holds=drop <= 0.01)
         if chance.random() < 0.2:

@@ -1,6 +1,6 @@
 """Regularised evolution (Real et al. 2019): the oldest dies, the best of a few has a child.
 
-The population is the last trials that were told. Of a sample of them the best one is the parent;
+The population is the last trials that were known. Of a sample of them the best one is the parent;
 its child differs in about one choice. Until the population is full, pipelines are drawn at random.
 """
 
@@ -22,13 +22,13 @@ def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Ite
     if len(history) < POPULATION:
         yield from chance.proposals(space, history, rng)
         return
-    told = [trial for trial in history if trial.told][-POPULATION:]
-    for steps, genome in space.draws(lambda: near(_parent(told, space, rng), rng)):
+    known = [trial for trial in history if trial.known][-POPULATION:]
+    for steps, genome in space.draws(lambda: near(_parent(known, space, rng), rng)):
         yield Proposal(steps, {"genome": genome})
 
 
-def _parent(told: Sequence[Trial], space: Space, rng: random.Random) -> Genome:
-    drawn = rng.sample(told, min(SAMPLE, len(told)))
+def _parent(known: Sequence[Trial], space: Space, rng: random.Random) -> Genome:
+    drawn = rng.sample(known, min(SAMPLE, len(known)))
     best = min(drawn, key=lambda trial: merit(trial, space.facts.bound), default=None)
     genome: Genome = best.note.get("genome", {}) if best else {}
     return genome

@@ -135,9 +135,9 @@ def _expected_improvement(
     mean, deviation = beliefs.left_over(guesses, tried, drops, candidates)
     losses = losses + mean + deviation * rng.standard_normal(losses.shape)
     gain = (better * (losses <= beliefs.bound)).mean(axis=0)
-    running = _pipelines(axes, [trial for trial in trials if not trial.told])
+    running = _pipelines(axes, [trial for trial in trials if not trial.known])
     fresh = 1 - likeness(running, candidates).max(axis=0, initial=0)
-    broken = _pipelines(axes, [trial for trial in trials if trial.told and trial.drop == np.inf])
+    broken = _pipelines(axes, [trial for trial in trials if trial.known and trial.drop == np.inf])
     works = _works(tried, broken, candidates)
     return np.asarray(gain * fresh * works / _price(facts, axes, candidates, trials), np.float64)
 

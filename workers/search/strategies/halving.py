@@ -26,7 +26,7 @@ rounds together then take as much as the budget has."""
 def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
     """Yield what has earned a longer training, the longest first; then pipelines at random."""
     for place in range(len(EPOCHS) - 2, -1, -1):
-        ended = [each for each in _round(history, place) if each.told]
+        ended = [each for each in _round(history, place) if each.known]
         ended.sort(key=lambda trial: merit(trial, space.facts.bound))
         further = [each.note["genome"] for each in _round(history, place + 1)]
         for trial in ended[: len(ended) // BEST]:

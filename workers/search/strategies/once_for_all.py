@@ -24,7 +24,7 @@ _SHARE = 0.5
 def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
     """Yield networks, and bits alone; networks once the supernet is there, or not yet begun."""
     uses = [trial for trial in history if _takes_a_network(trial.steps)]
-    waits = bool(uses) and not any(trial.told for trial in uses)
+    waits = bool(uses) and not any(trial.known for trial in uses)
     for proposal in over(networks_of, _prepared)(space, history, rng):
         if not (waits and _takes_a_network(proposal.steps)):
             yield proposal

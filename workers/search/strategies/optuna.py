@@ -63,7 +63,7 @@ def _asked(
     domains = space.domains
     for trial in history:
         genome = trial.note.get("genome", {})
-        if trial.told and genome.keys() <= domains.keys():
+        if trial.known and genome.keys() <= domains.keys():
             study.add_trial(
                 optuna.create_trial(
                     params=genome,
