@@ -50,6 +50,9 @@ class Worst(Frozen):
     varies, and in reports that are older than the figure."""
 
 
+_ROUNDING = 1e-12
+"""What rounding may add to a loss: a loss that is above its bound by less is within it."""
+
 _HALF = 0.5
 
 
@@ -281,7 +284,7 @@ class Portability(Frozen):
 
 
 class DropInterval(Frozen):
-    """Between what a drop lies with 95 % confidence: other samples would give another."""
+    """The interval of a drop, with 95 % confidence: other samples would give another drop."""
 
     low: float
     """Negative where the metric may have risen."""
@@ -371,6 +374,11 @@ class Delivered(ArtifactFigures):
     sha256: str
 
 
+def is_beyond(lost: float, allowed: float) -> bool:
+    """Return whether more is lost than is allowed, rounding errors of the loss aside."""
+    return lost > allowed + _ROUNDING
+
+
 def missed_bound(before: Measures, after: Measures, steps: Sequence[StepReport]) -> float | None:
     """Return the bound that all steps set themselves, where the result misses it; else None."""
     bounds = [step.own_bound for step in steps if step.changed]
@@ -378,7 +386,7 @@ def missed_bound(before: Measures, after: Measures, steps: Sequence[StepReport])
     if not known or len(known) < len(bounds):
         return None
     lost = quality_drop(before.quality, after.quality, after.fidelity)
-    return sum(known) if lost > sum(known) + 1e-12 else None
+    return sum(known) if is_beyond(lost, sum(known)) else None
 
 
 class JobReport(Report):

@@ -1,4 +1,4 @@
-"""Between what a drop lies: the interval holds the true drop about as often as it says."""
+"""The interval of a drop: it holds the true drop about as often as it says."""
 
 import numpy as np
 import pytest

@@ -14,18 +14,17 @@ from app.domain.reports import (
     Measures,
     Split,
     StepReport,
+    is_beyond,
     missed_bound,
     quality_drop,
     ruined,
 )
 from app.domain.steps import Step
 from workers.compression.measure.changes import why_nothing
+from workers.compression.measure.likeness import likeness, varies_nowhere
 
 _SAME_SIZE = 0.005
 """Sizes that differ by less, as a share, are called equal."""
-
-_MANY = 1000
-"""How many times more need not be told exactly."""
 
 _RUINED: Mapping[Split, str] = {
     "held_out": "The file does NOT do what the original does",
@@ -51,7 +50,7 @@ def drop(baseline: Measures, compressed: Measures) -> float:
 
 def exceeds(baseline: Measures, compressed: Measures, allowed: float) -> bool:
     """Return whether more quality is lost than is allowed."""
-    return drop(baseline, compressed) > allowed + 1e-12
+    return is_beyond(drop(baseline, compressed), allowed)
 
 
 def missed(baseline: Measures, compressed: Measures, allowed: float, who: str) -> str:
@@ -65,7 +64,7 @@ def missed(baseline: Measures, compressed: Measures, allowed: float, who: str) -
         )
     digits = _telling_digits(1 - lost, 1 - allowed)
     required = percent_kept(1 - allowed, digits)
-    said = f"{_likeness(compressed.fidelity, digits)}; {who} requires {required}"
+    said = f"{likeness(compressed.fidelity, digits)}; {who} requires {required}"
     return f"{said[0].upper()}{said[1:]}"
 
 
@@ -151,7 +150,7 @@ def _requirement(baseline: Measures, compressed: Measures, allowed: float) -> st
     """Say whether the requirement is met, or that the samples cannot tell."""
     if shortfall(baseline, compressed, allowed) is not None:
         return "The requirement is MISSED"
-    if _has_metric(baseline, compressed) or not _varies_nowhere(compressed.fidelity):
+    if _has_metric(baseline, compressed) or not varies_nowhere(compressed.fidelity):
         return "The requirement is met"
     return "The requirement could NOT BE CHECKED: name a dataset of samples that differ"
 
@@ -164,7 +163,7 @@ def _speed(evaluation: Evaluation) -> str | None:
     latency = evaluation.latency
     if latency is None:
         return None
-    told, interval = latency.told, latency.interval
+    told, interval = latency.deciding, latency.interval
     with_all = f"with {_conditions(evaluation)}"
     if told.certain:
         alone = told is not latency
@@ -232,11 +231,11 @@ def _quality(baseline: Measures, compressed: Measures, evaluation: Evaluation) -
         return f"{metric} {before:.4g} → {after:.4g} ({direction}{amount}{elsewhere})"
     of = few(compressed.fidelity.samples) if compressed.fidelity else ""
     compared = f"{_UNLABELLED[evaluation.split]}{f' ({of})' if of else ''}"
-    return f"{compared}: {_likeness(compressed.fidelity)}"
+    return f"{compared}: {likeness(compressed.fidelity)}"
 
 
 def _on_other_samples(drop: DropInterval | None, *, gained: bool) -> str:
-    """Say between what a drop, or a gain, lies on other samples of the same kind."""
+    """Say in which interval a drop, or a gain, lies on other samples of the same kind."""
     if drop is None:
         return ""
     low, high = (-drop.high, -drop.low) if gained else (drop.low, drop.high)
@@ -246,71 +245,6 @@ def _on_other_samples(drop: DropInterval | None, *, gained: bool) -> str:
 
 def _has_metric(baseline: Measures, compressed: Measures) -> bool:
     return baseline.quality is not None and compressed.quality is not None
-
-
-def _varies_nowhere(fidelity: Fidelity | None) -> bool:
-    """Whether the original gives all samples the same: then no figure tells what is kept."""
-    return (
-        fidelity is not None
-        and fidelity.bounded == "explained"
-        and fidelity.explained is not None
-        and fidelity.worst is None
-    )
-
-
-def _likeness(fidelity: Fidelity | None, digits: int = 1) -> str:
-    """Return the fidelity in words, by the figure that the requirement bounds.
-
-    Answers that changed are said too where the variance is bounded: most of them, and the file is
-    another.
-
-    Args:
-        fidelity: of the result.
-        digits: behind the point of what is kept.
-    """
-    if fidelity is None:
-        return "100.0 % of answers are the same"
-    if fidelity.explained is None or fidelity.bounded == "agreement":
-        return f"{percent_kept(fidelity.agreement, digits)} of answers are the same"
-    if _varies_nowhere(fidelity):
-        little = "" if fidelity.ruined else ", which tells little of other samples"
-        return (
-            "the original's outputs are the same for all of them, and the result keeps"
-            f" {percent_kept(fidelity.explained, digits)} of those{little}"
-        )
-    if fidelity.commonest is None:
-        return _variance(fidelity, digits)
-    which = "all" if fidelity.commonest == 1 else percent_kept(fidelity.commonest, 0)
-    if fidelity.ruined:
-        joined = "and" if fidelity.answers_changed else "but"
-        return (
-            f"the original gives {which} of them the same answer, the result gives the original's"
-            f" to {percent_kept(fidelity.agreement)}, {joined} {_variance(fidelity, digits)}"
-        )
-    return (
-        f"the original gives {which} of them the same answer, so equal answers tell little, and"
-        f" {_variance(fidelity, digits)}"
-    )
-
-
-def _variance(fidelity: Fidelity, digits: int = 1) -> str:
-    """Return how much of the variance is kept, and where the least."""
-    worst, kept = fidelity.worst, percent_kept(fidelity.explained or 0.0, digits)
-    sentence = f"the result keeps {kept} of the original's variance"
-    if worst is None:
-        return sentence
-    where = f"output '{worst.output}'"
-    if worst.channel is not None:
-        where = f"channel {worst.channel} of {where}"
-    if fidelity.one_channel_decides and worst.others is not None:
-        times = 1 - worst.explained
-        said = f"{times:.0f}" if times < _MANY else f"over {_MANY}"
-        return (
-            f"{sentence}; most of the rest is lost in {where} alone, whose errors are {said} times"
-            f" its own variance: all others keep {percent_kept(worst.others, digits)}"
-        )
-    least = percent_kept(worst.explained, digits)
-    return sentence if least == kept else f"{sentence}, least in {where}: {least}"
 
 
 def _figures(baseline: Measures, compressed: Measures) -> tuple[str, Kind, float, float]:
