@@ -84,17 +84,17 @@ def methods_of(steps: Iterable[Step]) -> str:
 
 
 def _step(step: Step) -> str:
-    changed = [*_told(step.model_dump(mode="json", exclude_defaults=True, exclude={"method"}))]
+    changed = [*_in_words(step.model_dump(mode="json", exclude_defaults=True, exclude={"method"}))]
     more = ["…"] if len(changed) > _MOST else []
     return f"{step.title} ({', '.join(changed[:_MOST] + more)})" if changed else step.title
 
 
-def _told(parameters: Mapping[str, Any]) -> Iterator[str]:
+def _in_words(parameters: Mapping[str, Any]) -> Iterator[str]:
     """Yield parameters as a person would name them; lists are left out."""
     for name, value in parameters.items():
         called = words(name).lower()
         if isinstance(value, dict):
-            yield from _told(value)
+            yield from _in_words(value)
         elif isinstance(value, bool):
             yield called if value else f"no {called}"
         elif isinstance(value, int | float):

@@ -44,7 +44,7 @@ class Comparison(Frozen):
 
     @property
     def interval(self) -> str | None:
-        """Between which speed-ups the true one lies; None where that is not known or too wide."""
+        """The interval of the true speed-up in words; None where it is unknown or too wide."""
         low, high = self.speedup_low, self.speedup_high
         if low is None or high is None or high > _WIDEST * low:
             return None
@@ -53,8 +53,8 @@ class Comparison(Frozen):
     def likely(self, say: Callable[[float], str]) -> str:
         """Return the compressed one's time in words, which do not contradict the interval.
 
-        Of a busy machine the two medians may be of different moments: then it is told between what
-        the time lies, beside the original's median.
+        Of a busy machine the two medians may be of different moments: then the words give an
+        interval for the time, beside the original's median.
 
         Args:
             say: milliseconds in words.
@@ -92,7 +92,7 @@ class Latency(Credited):
     """Null where one thread serves, or where it would have taken too long."""
 
     @property
-    def told(self) -> Credited:
+    def deciding(self) -> Credited:
         """The comparison to go by: with one thread where only that one is certain."""
         alone = self.one_thread
         return alone if alone and alone.certain and not self.certain else self

@@ -57,14 +57,14 @@ def following(session: Session, tenant: str, job_id: str, number: int) -> tuple[
     return found, job.status in FINISHED and last >= job.last_event
 
 
-def told(session: Session, job_id: str, number: int, limit: int) -> list[str]:
-    """Return the newest lines that are told of a job, up to an event, each with its time in UTC.
+def lines(session: Session, job_id: str, number: int, limit: int) -> list[str]:
+    """Return the newest lines of a job up to an event, each with its time in UTC.
 
     A line is a stage that begins, or what the job says; ``live.js`` goes on with those that follow.
     """
     return [
         f"{at.astimezone(UTC):%H:%M:%S} {words}"
-        for at, words in events.told(session, job_id, number, limit)
+        for at, words in events.lines(session, job_id, number, limit)
     ]
 
 

@@ -67,8 +67,8 @@ def times_begun(session: Session, job_id: str) -> int:
     return session.scalars(query).one()
 
 
-def told(session: Session, job_id: str, number: int, limit: int) -> list[tuple[datetime, str]]:
-    """Return what is told of a job up to an event, oldest first: stages as they begin, and its log.
+def lines(session: Session, job_id: str, number: int, limit: int) -> list[tuple[datetime, str]]:
+    """Return the lines of a job up to an event, oldest first: stages as they begin, and its log.
 
     Args:
         session: a session in a transaction.
@@ -78,7 +78,7 @@ def told(session: Session, job_id: str, number: int, limit: int) -> list[tuple[d
     """
     words = func.coalesce(EventRow.data["message"].astext, EventRow.data["stage"].astext)
     logged = EventRow.kind == "log"
-    lines = (
+    candidates = (
         select(
             EventRow.number,
             EventRow.at,
@@ -94,9 +94,9 @@ def told(session: Session, job_id: str, number: int, limit: int) -> list[tuple[d
         .subquery()
     )
     newest = session.execute(
-        select(lines.c.at, lines.c.words)
-        .where(or_(lines.c.logged, lines.c.before.is_distinct_from(lines.c.words)))
-        .order_by(lines.c.number.desc())
+        select(candidates.c.at, candidates.c.words)
+        .where(or_(candidates.c.logged, candidates.c.before.is_distinct_from(candidates.c.words)))
+        .order_by(candidates.c.number.desc())
         .limit(limit)
     ).all()
     return [(line.at, line.words) for line in newest[::-1]]

@@ -42,7 +42,7 @@ class Figure:
     share: float | None = None
     """What is left of the original, in percent."""
     interval: str = ""
-    """Between what the change lies, in words; empty where it is exact."""
+    """The interval that the change lies in, in words; empty where the change is exact."""
 
 
 def headline(rows: Iterable[Figure], after: Measures) -> list[Figure]:
@@ -123,7 +123,7 @@ def _threads(evaluation: Evaluation | None) -> str:
     """Say how many threads computed in the runs whose times are told."""
     if evaluation is None or evaluation.latency is None:
         return ""
-    if evaluation.latency.told is not evaluation.latency:
+    if evaluation.latency.deciding is not evaluation.latency:
         return f", with one thread: the machine was too busy to tell with {evaluation.threads}"
     threads = "one thread" if evaluation.threads == 1 else f"{evaluation.threads} threads"
     return f", with {threads}"
@@ -131,7 +131,7 @@ def _threads(evaluation: Evaluation | None) -> str:
 
 def _by_tidying(latency: Latency | None) -> str:
     """Say how much of the speed comes without any change of the weights."""
-    alone = latency.told.by_tidying if latency else None
+    alone = latency.deciding.by_tidying if latency else None
     if alone is None:
         return ""
     return f"; tidying the graph alone, without any change of weights, makes it {alone:.2f}× faster"
@@ -143,8 +143,8 @@ def time_of(before: Measures, after: Measures, latency: Latency | None) -> Figur
         return None
     was, now = milliseconds(before.latency_ms), milliseconds(after.latency_ms)
     if latency is not None and not latency.certain:
-        was = milliseconds(latency.told.original.median)
-        now = Number(latency.told.likely(lambda value: milliseconds(value).text))
+        was = milliseconds(latency.deciding.original.median)
+        now = Number(latency.deciding.likely(lambda value: milliseconds(value).text))
     speed = _speed(before.latency_ms, after.latency_ms, latency)
     return Figure(LATENCY, "of one sample", was, now, *speed)
 
@@ -250,7 +250,7 @@ def _change_of_quality(before: Quality, after: Quality) -> str:
 
 
 def _on_other_samples(drop: DropInterval | None) -> str:
-    """Say between what the change lies on other samples of the same kind."""
+    """Say in which interval the change lies on other samples of the same kind."""
     if drop is None:
         return ""
     between = f"{-100 * drop.high:+z.2f} and {-100 * drop.low:+z.2f} points"
@@ -316,8 +316,8 @@ def change(before: float, after: float, words: str) -> tuple[str, Tone, float | 
 def _speed(
     before: float, after: float, latency: Latency | None
 ) -> tuple[str, Tone, float | None, str]:
-    """Say how many times faster a model is, and between what; or that it is not certain."""
-    told = latency and latency.told
+    """Say how many times faster a model is, and in which interval; or that it is not certain."""
+    told = latency and latency.deciding
     speedup = before / after if told is None else told.speedup
     words, tone, share = change(speedup, 1.0, "faster/slower")
     if same_speed(speedup):

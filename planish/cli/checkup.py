@@ -62,7 +62,7 @@ def database(settings: "Database") -> Check:
             migrated = inspect(connection).has_table("alembic_version")
             revision = (
                 connection.scalar(text("SELECT version_num FROM alembic_version"))
-                if (migrated)
+                if migrated
                 else None
             )
     except SQLAlchemyError as error:

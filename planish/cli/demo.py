@@ -128,7 +128,7 @@ def _table(job: Job, report: dict[str, Any], lines: "Lines", artifact: Path) -> 
         f"{smaller:.2f} times smaller",
     )
     if (latency := latency_of(report)) is not None:
-        interval = latency.told.interval
+        interval = latency.deciding.interval
         faster = f"{interval} times as fast" if interval else "not certain"
         table.add_row(*times(latency, report["evaluation"]["threads"], "one line"), faster)
     table.add_row(

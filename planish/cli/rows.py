@@ -55,7 +55,7 @@ def times(latency: "Latency", threads: int, sample: str) -> Row:
         threads: how many computed.
         sample: what a run reads, in words.
     """
-    told = latency.told
+    told = latency.deciding
     threads = threads if told is latency else 1
     busy = "" if told.certain else " (the machine was busy)"
     name = f"ms, {sample}, {threads} thread{'' if threads == 1 else 's'}{busy}"

@@ -124,7 +124,7 @@ def test_a_search_whose_minutes_end_its_first_trial_says_that_and_not_what_the_t
     counts = {"budget": 4, "done": 1, "failed": 1, "running": 0, "left": 3}
     assert ended["search"]["trials"] == counts, "one more waited"
     with service.store() as session:
-        log = [words for _, words in events.told(session, made["id"], 99, 99)]
+        log = [words for _, words in events.lines(session, made["id"], 99, 99)]
     assert any(words.endswith(", begun 2 times: no figures, running-limit.") for words in log), log
 
 

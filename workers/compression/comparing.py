@@ -76,7 +76,7 @@ def compare(
     ]
     _require_same_interface(*known)
     graphs = [directory / ORIGINAL for directory in directories]
-    with _told_of(data):
+    with _naming(data):
         evaluation_set = inputs.evaluation_set_of(graphs[0], data, workspace)
     events = Events(workspace / "events.jsonl", on_stage=on_stage)
     measured = evaluation.evaluate(graphs[0], graphs[1:], evaluation_set, Evaluate(), events, None)
@@ -93,13 +93,13 @@ def compare(
 def _inspected(file: Path, directory: Path) -> ModelDescription:
     """Check and describe a file as an upload; its self-contained graph is left in ``directory``."""
     directory.mkdir()
-    with _told_of(file):
+    with _naming(file):
         return inspect_model(file, directory)
 
 
 @contextmanager
-def _told_of(file: Path | None) -> Iterator[None]:
-    """Name the file in what is wrong with it: there are three."""
+def _naming(file: Path | None) -> Iterator[None]:
+    """Name the file, which is one of three, in the problem that it has."""
     try:
         yield
     except Problem as problem:
@@ -122,7 +122,7 @@ def _require_same_interface(first: ModelDescription, second: ModelDescription) -
         if not _takes_the_same(spec, other := others[spec.name]):
             raise InvalidModel(
                 f"The files cannot be compared, because they read other arrays as '{spec.name}':"
-                f" {_said(spec)} and {_said(other)}."
+                f" {_in_words(spec)} and {_in_words(other)}."
             )
 
 
@@ -138,5 +138,5 @@ def _takes_the_same(first: TensorSpec, second: TensorSpec) -> bool:
     )
 
 
-def _said(spec: TensorSpec) -> str:
+def _in_words(spec: TensorSpec) -> str:
     return f"{spec.dtype}[{', '.join(map(str, spec.shape))}]"

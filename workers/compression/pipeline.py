@@ -50,6 +50,7 @@ _EVALUATION_SHARE = 0.5
 on runtimes of their own."""
 
 _STEPS_STOP = 0.6
+"""The progress of a job whose steps are done."""
 
 
 def compress(directory: Path, order: Compress, events: Events, prober: Prober | None) -> Result:

@@ -11,7 +11,7 @@ Back = Annotated[str, Query(max_length=_LONGEST)]
 """A path, as the address of a form holds it: anybody may have written it."""
 
 
-def own(back: str, otherwise: str = "/") -> str:
+def on_this_site(back: str, otherwise: str = "/") -> str:
     """Return a path of ours to go back to; never another site's."""
     plain = back.startswith("/") and not back.startswith(("//", "/\\")) and "\\" not in back
     return back if plain and back.isprintable() else otherwise

@@ -66,7 +66,7 @@ def _result(job: Job, before: Measures, after: Measures, latency: Latency | None
     time = time_of(before, after, latency)
     if latency is None:
         return Result(job, before, after, time, _share(before, after), None)
-    told = latency.told
+    told = latency.deciding
     low, high = told.speedup_low, told.speedup_high
     between = (1 / high, 1 / low) if low and high else None
     return Result(job, before, after, time, 1 / told.speedup, between)

@@ -87,7 +87,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         front = searches.front_of(session, visitor.tenant, job_id) if job.search else None
         on_devices = devices.of_job(session, job.id)
         finished = job.status in FINISHED
-        told = job_events.told(session, job.id, seen, _SHOWN_LINES)
+        told = job_events.lines(session, job.id, seen, _SHOWN_LINES)
         trained = job_events.figures(session, job.id, _SHOWN_FIGURES) if finished else []
     figures = list[comparison.Figure]()
     if report is not None:

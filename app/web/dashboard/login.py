@@ -6,7 +6,7 @@ from fastapi.concurrency import run_in_threadpool
 from app.domain.problems import Unauthenticated
 from app.services import browser_sessions
 from app.web.dashboard import page
-from app.web.dashboard.back import Back, own
+from app.web.dashboard.back import Back, on_this_site
 from app.web.dashboard.visitor import COOKIE, Form, Looking
 from app.web.gateway import gateway_of
 from app.web.security import keyless
@@ -19,7 +19,7 @@ def login_page(request: Request, back: Back = "/") -> Response:
     """Ask for a key."""
     if keyless(gateway_of(request).settings):
         return page.see("/")
-    return page.show("login.html", None, back=own(back), fault=None)
+    return page.show("login.html", None, back=on_this_site(back), fault=None)
 
 
 @router.post("/login")
@@ -36,8 +36,10 @@ async def log_in(request: Request, back: Back = "/") -> Response:
     try:
         token = await run_in_threadpool(begin)
     except Unauthenticated as fault:
-        return page.show("login.html", None, status=401, back=own(back), fault=fault.detail)
-    answer = page.see(own(back))
+        return page.show(
+            "login.html", None, status=401, back=on_this_site(back), fault=fault.detail
+        )
+    answer = page.see(on_this_site(back))
     answer.set_cookie(
         COOKIE,
         token,

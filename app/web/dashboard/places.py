@@ -70,8 +70,9 @@ def faults(
     said: dict[str, list[str]] = {}
     for pointer, detail in found:
         follows_a_name = detail[:1].islower()
-        words = (_entry(pointer, body) if follows_a_name else "", spoken(detail, body, pointer))
-        said.setdefault(pointer, []).append(" ".join(filter(None, words)))
+        name = _entry(pointer, body) if follows_a_name else ""
+        sentence = spoken(detail, body, pointer)
+        said.setdefault(pointer, []).append(f"{name} {sentence}" if name else sentence)
     return {pointer: " ".join(dict.fromkeys(details)) for pointer, details in said.items()}
 
 

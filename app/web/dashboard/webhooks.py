@@ -14,7 +14,7 @@ from app.services import webhooks
 from app.services.listing import Walk
 from app.web import problems
 from app.web.dashboard import page
-from app.web.dashboard.back import Back, own
+from app.web.dashboard.back import Back, on_this_site
 from app.web.dashboard.lists import Cursor, walk
 from app.web.dashboard.sending import Sent, change
 from app.web.dashboard.visitor import Form, Looking, Visitor
@@ -61,7 +61,7 @@ def show_webhook(
         sent = sent_to(session, visitor, webhook_id, cursor)
     alone = f"/webhooks/{hook.id}" + (f"?cursor={quote(cursor)}" if cursor else "")
     return page.show(
-        "webhook.html", visitor, hook=hook, sent=sent, cursor=cursor, back=own(back, alone)
+        "webhook.html", visitor, hook=hook, sent=sent, cursor=cursor, back=on_this_site(back, alone)
     )
 
 
@@ -73,7 +73,7 @@ def send_test(webhook_id: str, visitor: Looking, once: Sent, back: Back = "/webh
         lambda session: webhooks.send_test(session, visitor.tenant, webhook_id),
         tell="delivery",
     )
-    return page.see(own(back))
+    return page.see(on_this_site(back))
 
 
 @router.post("/webhooks/{webhook_id}/rotate")
@@ -94,7 +94,7 @@ def enable_webhook(
         webhooks.change(session, tenant, name, WebhookChange(enabled=True), networks)
 
     change(once, enable, webhook_id)
-    return page.see(own(back))
+    return page.see(on_this_site(back))
 
 
 @router.post("/webhooks/{webhook_id}/delete")
@@ -114,7 +114,7 @@ def redeliver(
         lambda session: webhooks.redeliver(session, visitor.tenant, webhook_id, delivery_id),
         tell="delivery",
     )
-    return page.see(own(back))
+    return page.see(on_this_site(back))
 
 
 def _shown(

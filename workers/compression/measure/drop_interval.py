@@ -1,4 +1,4 @@
-"""Between what a drop lies: other samples of the same kind would give another."""
+"""The interval that a drop of quality lies in, as other samples would give another drop."""
 
 import math
 from statistics import NormalDist
@@ -20,7 +20,7 @@ Counts = NDArray[np.float64]
 
 
 def drop_interval(kind: Kind, before: Counts, after: Counts) -> DropInterval | None:
-    """Return between what the drop of a metric that counts lies, with 95 % confidence.
+    """Return the interval that the drop of a counting metric lies in, with 95 % confidence.
 
     Samples are paired: where both graphs answer alike, nothing of the drop is left to chance. Of
     samples with one answer each it is the interval of Agresti & Min, "Simple improved confidence

@@ -101,8 +101,8 @@ def evaluate(
         for figures_of_graph in zip(figures, spreads, values, peaks, strict=True)
     ]
     sizes = axis.sizes_of_one(model, evaluation_set.samples.layout, dimensions)
-    evaluation = _evaluation(evaluation_set, samples, judge, compared, sizes, notes)
-    evaluation = evaluation.model_copy(update={"drop": _drop(judge, values[0], values[-1])})
+    drop = _drop(judge, values[0], values[-1])
+    evaluation = _evaluation(evaluation_set, samples, judge, compared, drop, sizes, notes)
     return Measured(measures[0], measures[1:], evaluation, samples)
 
 
@@ -111,6 +111,7 @@ def _evaluation(
     samples: Samples,
     judge: Judge | None,
     compared: Latency,
+    drop: DropInterval | None,
     sizes: SampleSizes,
     notes: list[str],
 ) -> Evaluation:
@@ -124,6 +125,7 @@ def _evaluation(
         threads=evaluation_set.threads,
         runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
         latency=compared,
+        drop=drop,
         run=latency.timed_run(evaluation_set.samples),
         sample_sizes=sizes,
         notes=notes,
@@ -131,7 +133,7 @@ def _evaluation(
 
 
 def _drop(judge: Judge | None, before: Judged, after: Judged) -> DropInterval | None:
-    """Return between what the drop of the metric lies; None where it counts nothing."""
+    """Return the interval of the metric's drop; None where the metric does not count."""
     if judge is None or before.counts is None or after.counts is None:
         return None
     return drop_interval(judge.kind, before.counts, after.counts)

@@ -12,7 +12,11 @@ from workers.compression.measure.explained import Errors, Explained, are_labels,
 from workers.compression.samples.probabilities import probabilities_axis
 
 _TOLERANCE = 0.01
+"""How far values may be apart and agree, as a share of the range of the original's output; and how
+far the sum of probabilities may be from 1."""
+
 _LEAST = 1e-30
+"""The least power that is divided by."""
 
 _MOST_ANSWERS = 1 << 16
 """The greatest number of different answers that are counted; of more, the rarest are forgotten."""

@@ -20,12 +20,13 @@ _KEPT_BYTES = 192 << 20
 """The bytes of outputs that are kept in memory; samples whose outputs exceed it are left out."""
 
 _LEAST = 1e-30
+"""The least power that is divided by."""
 
 _FEWEST = 4
 """The least number of samples, whatever the size of their outputs."""
 
-
 Sums = TypeVar("Sums")
+"""What is summed up of a group of samples."""
 
 _GROUPS = 16
 """The greatest number of groups of samples that a standard error is estimated from, and the least

@@ -28,25 +28,25 @@ class Difference:
     output: NDArray[np.generic] | None = None
 
 
-def warning(program: Program, found: Difference, usual: float) -> str:
+def warning(program: Program, difference: Difference, usual: float) -> str:
     """Return what is said of a large difference: whose rounding it is, where that can be told."""
     differ = (
-        f"The graph's answers differ from {program.source}'s by {found.error:.1e}: more than the"
-        f" {usual:.0e} of most conversions."
+        f"The graph's answers differ from {program.source}'s by {difference.error:.1e}: more than"
+        f" the {usual:.0e} of most conversions."
     )
-    assert found.output is not None, "a difference is of an output"
-    roundings = _roundings(program, found, found.output)
+    assert difference.output is not None, "a difference is of an output"
+    roundings = _roundings(program, difference, difference.output)
     if roundings is None:
         return differ
-    graph, own = roundings
+    of_graph, of_framework = roundings
     return (
-        f"{differ} From what float64 gives, the graph is {graph:.1e} away, and {program.source}"
-        f" itself {own:.1e}."
+        f"{differ} From what float64 gives, the graph is {of_graph:.1e} away, and {program.source}"
+        f" itself {of_framework:.1e}."
     )
 
 
 def _roundings(
-    program: Program, found: Difference, output: NDArray[np.generic]
+    program: Program, difference: Difference, output: NDArray[np.generic]
 ) -> tuple[float, float] | None:
     """Return how far the graph and the framework are from what float64 gives.
 
@@ -55,17 +55,17 @@ def _roundings(
     """
     if sum(w.numel() * w.element_size() for w in program.weights.values()) > _MOST_BYTES:
         return None
-    own = program.run(found.inputs)[found.place]
+    answer = program.run(difference.inputs)[difference.place]
     try:
         module = copy.deepcopy(program.module).double()
-        wide = [each.double() if each.is_floating_point() else each for each in found.inputs]
+        wide = [each.double() if each.is_floating_point() else each for each in difference.inputs]
         with torch.no_grad():
-            exact = flat(module(*wide))[found.place]
-    except Exception as error:  # noqa: BLE001 (its own code decides; nothing depends on this run)
+            exact = flat(module(*wide))[difference.place]
+    except Exception as error:  # noqa: BLE001 (the network's code decides; nothing depends on this run)
         faults.log(error)
         return None
     if exact.dtype != torch.float64 or tuple(exact.shape) != output.shape:
         return None
     scale = max(1.0, float(exact.abs().max()))
-    graph = float((torch.from_numpy(output.astype(np.float64)) - exact).abs().max()) / scale
-    return graph, float((own.double() - exact).abs().max()) / scale
+    of_graph = float((torch.from_numpy(output.astype(np.float64)) - exact).abs().max()) / scale
+    return of_graph, float((answer.double() - exact).abs().max()) / scale

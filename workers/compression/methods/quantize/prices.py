@@ -63,9 +63,9 @@ class Pricing:
     """Prices the layers of a graph in one form."""
 
     write: Write
-    writer: str
-    """What it writes without exclusions: the graph's fingerprint, and the type of its floats in the
-    file, on which the bytes that are saved depend."""
+    written: str
+    """Stands for the graph that is written without exclusions: its fingerprint, and the type of its
+    floats in the file, on which the bytes that are saved depend."""
     model: ir.Model
     """The graph in float; not changed."""
     layers: Sequence[str]
@@ -80,9 +80,9 @@ class Pricing:
         return [[str(name) for name in part] for part in np.array_split(self.layers, count)]
 
     def gained(self, portions: list[list[str]]) -> list[float]:
-        """Return what portions gain; names of layers."""
+        """Return what portions of layers, which are given by name, gain."""
         return self.context.prices.figures(
-            ("gains", self.gains.unit, self.writer, portions),
+            ("gains", self.gains.unit, self.written, portions),
             list[float],
             lambda: self.gains.measured(self.write, self.model, portions, self.context),
         )
@@ -150,7 +150,7 @@ class Pricing:
                 kept.append(max(1 - sum(losses[name] for name in names), 0.0))
             elif has_time():
                 explained = partial(self._explained_alone, names, ranking)
-                what = ("kept", self.writer, names, self.layers)
+                what = ("kept", self.written, names, self.layers)
                 kept.append(self.context.prices.figures(what, float, explained))
             else:
                 kept.append(None)

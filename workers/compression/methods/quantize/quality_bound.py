@@ -28,10 +28,10 @@ from workers.compression.samples.context import Context
 _PORTIONS = 32
 """The greatest number of portions of neighbouring layers that are priced."""
 
-_TELLING = 12
+_PORTIONS_REPORTED = 12
 """That number where the prices choose nothing, and are for the report alone."""
 
-_PRICING_SECONDS, _TELLING_SECONDS = 40.0, 4.0
+_PRICING_SECONDS, _REPORTING_SECONDS = 40.0, 4.0
 """The seconds of computing after which the loss of no further portion is measured: where prices
 choose, and where they are for the report alone."""
 
@@ -75,11 +75,11 @@ def quantize_within_bound(
     quantized = write({})
     if judging is None or not quantized.layers:
         return quantized
-    writer = f"{context.name_of(quantized.model)} {stored_type(quantized.model)}"
-    pricing = Pricing(write, writer, model, layers, judging, context, gains)
+    written = f"{context.name_of(quantized.model)} {stored_type(quantized.model)}"
+    pricing = Pricing(write, written, model, layers, judging, context, gains)
     search = _Search(pricing, form, hopeless)
     if search.fits(quantized, 0):
-        return search.told(quantized)
+        return search.with_prices(quantized)
     if not judging.fits(model):
         return replace(quantized, choices=search.choices)
     stricter = replace(pricing, judging=judging.leaving(reserve()))
@@ -119,20 +119,20 @@ class _Search:
             return f"weights of {total - in_float} of {total} layers in few bits"
         return f"{in_float} of {total} layers in float" if in_float else f"all {total} in integers"
 
-    def told(self, quantized: Outcome) -> Outcome:
+    def with_prices(self, quantized: Outcome) -> Outcome:
         """Return a graph that is within the bound, with the prices that there is time to measure.
 
         They choose nothing: time is that of the whole graph, by the layers' work.
         """
         pricing, context = self.pricing, self.pricing.context
-        portions = pricing.portions(_TELLING)
+        portions = pricing.portions(_PORTIONS_REPORTED)
         if self._by_time:
             whole = max((self.choices[-1].speedup or 1.0) - 1, 0.0)
             shares = shares_of_work((pricing.model, quantized.model), portions, context)
             gained = [whole * share for share in shares]
         else:
             gained = pricing.gained(portions)
-        has_time = context.time_for(_TELLING_SECONDS)
+        has_time = context.time_for(_REPORTING_SECONDS)
         priced = pricing.with_losses(portions, gained, has_time, lambda _: None)
         prices = pricing.reported(priced, quantized, self.form)
         return replace(quantized, choices=self.choices, prices=prices)
