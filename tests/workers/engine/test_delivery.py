@@ -9,6 +9,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import openvino as ov
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -20,6 +21,8 @@ from tests.workers.engine.conftest import Run, report_of
 from tests.workers.intake.models import mlp, model, tensor, value, write
 from workers.compression import delivery
 from workers.compression.delivery.artifacts import Delivered, shortfall
+from workers.compression.delivery.exported import program
+from workers.compression.delivery.grids import Grids
 from workers.compression.delivery.judging import against_onnxruntime, farther, max_error
 from workers.compression.measure.ratio import Ratio
 
@@ -207,6 +210,23 @@ def test_what_core_ml_does_not_convert_is_named(job: Run, tmp_path: Path) -> Non
     result = job(path, steps=[], deliver=["onnx", "coreml"])
     assert result.problem is not None
     assert "(index_select)" in result.problem.detail
+
+
+def test_a_program_for_litert_computes_in_float32(tmp_path: Path) -> None:
+    """LiteRT's kernels do; the graph has halves where a step computes in float16."""
+    table, weight = (np.ones(shape, np.float16) for shape in ((9, 8), (8, 4)))
+    nodes = [
+        helper.make_node("Gather", ["table", "x"], ["h"]),
+        helper.make_node("MatMul", ["h", "w"], ["half"]),
+        helper.make_node("Cast", ["half"], ["y"], to=TensorProto.FLOAT),
+    ]
+    ends = [value("x", 2, dtype=TensorProto.INT64)], [value("y", 2, 4)]
+    halves = model(nodes, *ends, [tensor("table", table), tensor("w", weight)], opset=21)
+    path = write(halves, tmp_path / "halves.onnx")
+    for in_float32 in (True, False):
+        exported = program(path, {"x": np.array([1, 8])}, Grids(in_float32=in_float32))
+        types = {getattr(node.meta.get("val"), "dtype", None) for node in exported.graph.nodes}
+        assert (torch.float16 in types) != in_float32
 
 
 def test_core_ml_takes_cuts_that_leave_all(job: Run, tmp_path: Path) -> None:

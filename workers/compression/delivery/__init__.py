@@ -9,7 +9,7 @@ from workers.compression.delivery.form import Form
 from workers.compression.delivery.grids import Grids
 from workers.compression.delivery.home import archive
 
-_LITERT = Grids(float_weights=True, softmax=True)
+_LITERT = Grids(float_weights=True, softmax=True, in_float32=True)
 
 FORMS: dict[OutputFormat, Form] = {
     "onnx": onnx.ONNX,

@@ -21,6 +21,7 @@ from workers.compression.delivery.grids import Grids, write_grids
 from workers.compression.executor import Executor, build
 from workers.compression.executor.compiling import is_tensor
 from workers.compression.graph.load import load
+from workers.compression.graph.rewrites.float32 import compute_in_float32
 from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.samples.context import Feeds
 
@@ -63,6 +64,8 @@ def program(
                 f"output '{value.name}' holds strings or a sequence, which torch has no tensor for."
             )
         value.shape = None
+    if grids.in_float32:
+        compute_in_float32(model)
     fold_constants(model, growing=True)
     write_grids(model, grids)
     executor = build(model)

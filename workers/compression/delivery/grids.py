@@ -29,6 +29,8 @@ class Grids:
     softmax: bool = False
     """Whether a Softmax gets the only grid of the runtime's kernel: scale 1/256, zero point
     −128."""
+    in_float32: bool = False
+    """Whether a graph in float16 computes in float32, as the runtime's kernels do."""
 
 
 @dataclass(frozen=True)
