@@ -15,7 +15,7 @@ from app.domain.steps.recover import Recover
 from tests.workers.learning import nets
 from workers.compression.learning.feed import Batch, Feed, Outputs
 from workers.compression.learning.loop import train
-from workers.compression.learning.portions import divide
+from workers.compression.learning.portions import batches, divide
 from workers.compression.learning.task import Task
 from workers.compression.measure.quality import Yardstick
 from workers.compression.samples.context import Context, Samples
@@ -219,3 +219,31 @@ def test_of_few_samples_none_is_set_aside() -> None:
     assert sorted(portions.training) == sorted(portions.choosing) == list(range(19))
     enough = divide(replace(feed(), samples=feed().samples.take(range(20))), 0)
     assert len(enough.choosing) == 2
+
+
+@pytest.mark.parametrize(("rows", "size", "least"), [(360, 64, 60), (65, 64, 32), (5, 8, 5)])
+def test_no_batch_is_a_remainder(rows: int, size: int, least: int) -> None:
+    divided = batches(feed(), list(range(rows)), size)
+    assert [row for batch in divided for row in batch] == list(range(rows))
+    assert len(divided) == -(-rows // size)
+    assert least == min(map(len, divided)) >= max(map(len, divided)) - 1
+
+
+def test_batches_are_made_of_whole_runs_where_their_size_is_fixed() -> None:
+    divided = batches(replace(feed(4), fixed=True), list(range(50)), 16)
+    assert [len(batch) for batch in divided] == [12, 12, 12, 14]
+
+
+def test_a_training_has_no_batch_that_is_a_remainder() -> None:
+    pupil, sizes = table(), list[int]()
+
+    def counted(outputs: Outputs, batch: Batch) -> Tensor:
+        if torch.is_grad_enabled():
+            sizes.append(len(batch.rows))
+        return pupil.task().loss(outputs, batch)
+
+    task = pupil.task(loss=counted)
+    train(
+        task, feed(), Recover(epochs=1, learning_rate=0.1, batch_size=359), pupil.context(), silent
+    )
+    assert sizes == [180, 180]

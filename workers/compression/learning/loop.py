@@ -23,7 +23,7 @@ from workers.compression.learning.feed import Feed
 from workers.compression.learning.finite import not_finite, require_number
 from workers.compression.learning.judging import Judgement
 from workers.compression.learning.plan import Minutes, Plan
-from workers.compression.learning.portions import batch_size, divide
+from workers.compression.learning.portions import batch_size, batches, divide
 from workers.compression.learning.schedules import warm_up_cosine
 from workers.compression.learning.state import State
 from workers.compression.learning.stepping import Astray, Stepper
@@ -105,7 +105,7 @@ class _Training:
         self._validation = Validation(task, self._feed, minutes, context.tell)
         self._stepper = Stepper(task, self._feed, settings.optimizer, context.seed)
         self._start_weights = self._best = self._stepper.weights()
-        self._order: tuple[int, Sequence[int]] = (-1, [])
+        self._batches: tuple[int, Sequence[list[int]]] = (-1, [])
         self._written, self._write_seconds = minutes.now(), 0.0
         self._path = context.workspace and checkpoint_file(context.workspace, name)
 
@@ -246,11 +246,12 @@ class _Training:
     def _batch(self) -> list[int]:
         """Return the rows of the next batch."""
         epoch, place = divmod(self._state.plan.step, self._state.plan.epoch_steps)
-        if self._order[0] != epoch:
+        if self._batches[0] != epoch:
             random = np.random.default_rng([self._context.seed, _ORDER, epoch])
             rows = self._portions.training
-            self._order = epoch, [rows[i] for i in random.permutation(len(rows))]
-        return list(self._order[1][place * self._size : (place + 1) * self._size])
+            shuffled = [rows[i] for i in random.permutation(len(rows))]
+            self._batches = epoch, batches(self._feed, shuffled, self._size)
+        return self._batches[1][place]
 
     def _write_if_due(self) -> None:
         """Write a checkpoint if one is due; the longer writing takes, the rarer it is."""

@@ -1,5 +1,6 @@
 """Divides the training split: samples that train, samples that validate; and the batch size."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -70,3 +71,15 @@ def batch_size(feed: Feed, settings: Recover, samples: int) -> int:
     size = settings.batch_size or usual_batch(feed.samples, samples)
     size = max(1, min(size, samples))
     return math.ceil(size / feed.size) * feed.size if feed.fixed else size
+
+
+def batches(feed: Feed, rows: list[int], size: int) -> list[list[int]]:
+    """Divide rows into batches that are as equal as possible, none larger than ``size``.
+
+    A remainder would be a small batch, which has as much weight as a full one and coarse batch
+    statistics. Where the size of a run is fixed, batches are made of whole runs.
+    """
+    unit = feed.size if feed.fixed else 1
+    units, count = math.ceil(len(rows) / unit), math.ceil(len(rows) / size)
+    edges = [units * index // count * unit for index in range(count + 1)]
+    return [rows[first:end] for first, end in itertools.pairwise(edges)]
