@@ -55,8 +55,9 @@ class Recover(Asked):
         title="Changes of images",
         default=None,
         max_length=2,
-        description="Images are mirrored, or moved by up to an eighth, at random. Default: what"
-        " leaves the teacher's answers as they are, for a student that is built; else nothing.",
+        description="Images are mirrored, or moved by up to an eighth, at random. Default:"
+        " mirrored where the teacher knows them mirrored too, for a student that is built; else"
+        " nothing.",
     )
 
     @property

@@ -1,7 +1,6 @@
 """The defaults of distillation: losses, augmentation, batches."""
 
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -11,17 +10,16 @@ from numpy.typing import NDArray
 from app.domain.steps import Distill
 from app.domain.steps.distill import Architecture, DistillLoss
 from app.domain.steps.recover import Change, Recover
-from workers.compression.executor import build
-from workers.compression.learning.feed import feed_for, is_image
+from workers.compression.executor import Executor, build
+from workers.compression.learning.feed import Feed, feed_for, is_image
 from workers.compression.learning.portions import usual_batch
 from workers.compression.measure.quality import judged_output
 from workers.compression.samples.context import Context, Samples
 
 _LOOKED_AT = 512
-"""The number of samples on which the teacher's answers to augmented images are compared."""
-_ALIKE = 0.6
-"""The least Cohen's kappa at which an augmentation leaves the teacher's answers as they are: the
-least agreement that Landis & Koch (1977) call substantial."""
+"""The number of samples on which the teacher's answers to mirrored images are compared."""
+_STILL_KNOWN = 0.5
+"""The least share of what a teacher knows of images that it also knows of them mirrored."""
 _STEPS = 1000
 """The steps that random weights should be trained for."""
 _LEAST_BATCH = 32
@@ -52,7 +50,7 @@ def _from_scratch(
 ) -> Recover:
     """Return how random weights are trained.
 
-    Images are mirrored and shifted where that does not change the teacher's answers. Batches are
+    Images are mirrored where the teacher knows them mirrored too. Batches are
     as small as it takes to get enough steps: few samples, seen a few times, would else end before
     the weights have come far (Masters & Luschi 2018).
     """
@@ -74,12 +72,16 @@ def _default_losses(samples: Samples | None) -> list[DistillLoss]:
 
 
 def harmless(teacher: ir.Model, samples: Samples, context: Context) -> list[Change]:
-    """Return the changes of an image that leave the teacher's answers as they are.
+    """Return the changes of an image that students see by default: mirroring, or nothing.
 
-    A mirrored shirt is a shirt, and a mirrored 3 is not a 3. So the teacher's classes for changed
-    images are compared with its classes for the original images. The measure is Cohen's kappa
-    (Cohen 1960), which subtracts the agreement by chance. If the teacher does not give one class
-    for each image, no change is harmless: the targets may have to be changed with the image.
+    A mirrored shirt is a shirt, and a mirrored 3 is not a 3. So images are mirrored where the
+    teacher knows them mirrored too, at least half as well. What it knows is measured by Cohen's
+    kappa (Cohen 1960) of its answers with the targets, which subtracts the agreement by chance.
+    Where no targets are classes, its answers for the original images stand in for them. If the
+    teacher does not give one class for each image, no change is harmless: the targets may have to
+    be changed with the image.
+
+    Images are never moved by default: they stay what they are, and a short training gets worse.
 
     Args:
         teacher: the graph that is imitated.
@@ -97,22 +99,43 @@ def harmless(teacher: ir.Model, samples: Samples, context: Context) -> list[Chan
     is_classifier = scores.ndim == 2 and scores.shape[1] > 1 and scores.is_floating_point()
     if other_inputs or not is_image(first.feeds[image_input]) or not is_classifier:
         return []
+    rows, answers, mirrored_answers = _mirrored(executor, output, feed, context.seed)
+    right = _classes(samples, rows)
+    right = answers if right is None else right
+    known, still_known = kappa(answers, right), kappa(mirrored_answers, right)
+    return ["flip"] if known > 0 and still_known >= _STILL_KNOWN * known else []
 
-    @torch.no_grad()
-    def is_harmless(kind: Change) -> bool:
-        changing_feed = replace(feed, kinds=(kind,))
-        random = np.random.default_rng(context.seed)
-        plain_classes, changed_classes = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
-        for rows in feed.parts(drawn.indices):
-            batches = feed.batch(rows), changing_feed.batch(rows, random)
-            images, changed_images = (batch.feeds[image_input] for batch in batches)
-            is_changed = (images != changed_images).flatten(1).any(1)[: len(rows)]
-            for classes, batch in zip((plain_classes, changed_classes), batches, strict=True):
-                scores = feed.outputs(executor, batch)[output]
-                classes.append(scores.argmax(1)[is_changed].cpu().numpy())
-        return kappa(np.concatenate(plain_classes), np.concatenate(changed_classes)) >= _ALIKE
 
-    return [kind for kind in get_args(Change) if is_harmless(kind)]
+@torch.no_grad()
+def _mirrored(
+    executor: Executor, output: str, feed: Feed, seed: int
+) -> tuple[list[int], NDArray[np.int64], NDArray[np.int64]]:
+    """Mirror images at random.
+
+    Returns:
+        The rows of those that mirroring changes, and their classes before and after it.
+    """
+    mirroring_feed, random = replace(feed, kinds=("flip",)), np.random.default_rng(seed)
+    changed_rows = list[int]()
+    answers, mirrored_answers = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
+    for rows in feed.parts(feed.samples.indices):
+        batches = feed.batch(rows), mirroring_feed.batch(rows, random)
+        images, mirrored_images = (next(iter(batch.feeds.values())) for batch in batches)
+        is_changed = (images != mirrored_images).flatten(1).any(1)[: len(rows)]
+        changed_rows += [row for row, changed in zip(rows, is_changed, strict=True) if changed]
+        for classes, batch in zip((answers, mirrored_answers), batches, strict=True):
+            scores = feed.outputs(executor, batch)[output]
+            classes.append(scores.argmax(1)[is_changed].cpu().numpy())
+    return changed_rows, np.concatenate(answers), np.concatenate(mirrored_answers)
+
+
+def _classes(samples: Samples, rows: list[int]) -> NDArray[np.int64] | None:
+    """Return the classes of some samples; None where their targets are not one class each."""
+    targets = samples.targets
+    if targets is None or targets.dtype.kind not in "iu" or targets[:1].size != 1:
+        return None
+    classes: NDArray[np.int64] = targets[rows].reshape(-1).astype(np.int64)
+    return classes if len(classes) and classes.min() >= 0 else None
 
 
 def kappa(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
