@@ -10,9 +10,23 @@ from app.domain.targets import EXPORTED, FIXED, OutputFormat
 
 _BY_VALUE = frozenset({"Loop", "Scan", "NonZero", "NonMaxSuppression", "Unique", "Compress"})
 """Operators whose shapes depend on values, which an exported program does not hold."""
-_NO_MICRO_KERNEL = frozenset({"Gelu", "Erf"})
-"""Operators that become LiteRT's GELU, which microcontrollers have no kernel for."""
-_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+_LACKED: dict[OutputFormat, frozenset[str]] = {
+    "openvino": frozenset({"Det"}),
+    "litert": frozenset({"Det", "TopK"}),
+    "executorch": frozenset({"Det"}),
+    "coreml": frozenset(
+        {"Acosh", "Asinh", "Celu", "Det", "GRU", "Hardmax", "IsInf", "LRN", "LSTM", "RNN",
+         "ReduceProd"}
+    ),
+    "litert_micro": frozenset(
+        {"Acos", "Asin", "Asinh", "Atan", "DepthToSpace", "Det", "Erf", "GatherElements", "Gelu",
+         "GridSample", "Hardmax", "IsInf", "IsNaN", "LRN", "OneHot", "ReduceProd",
+         "ReverseSequence", "ScatterElements", "ScatterND", "Sign", "SpaceToDepth", "Tile", "TopK"}
+    ),
+}  # fmt: skip
+"""Operators that a format's converter or kernels refused when each was tried alone."""
+_NO_SPACE: frozenset[OutputFormat] = frozenset({"litert_micro", "executorch"})
+"""Formats without a kernel for convolutions in three dimensions."""
 
 
 def warnings(request: JobRequest, model: ModelDescription | None) -> Iterator[str]:
@@ -95,18 +109,21 @@ def _operators(request: JobRequest, model: ModelDescription) -> Iterator[str]:
             f" {', '.join(model.untranslated[:3])}: they may be impossible to write, and the job"
             " then fails with 'delivery-failed' and keeps its other files, such as 'onnx'."
         )
-    if "litert_micro" in request.deliver and (
-        lacking := sorted(_NO_MICRO_KERNEL & set(model.operators))
-    ):
-        yield (
-            f"Microcontrollers have no kernel for {', '.join(lacking)}, so that 'litert_micro' may"
-            " be impossible to write: 'litert' keeps it, for larger devices."
-        )
-    if "coreml" in request.deliver and (recurrent := sorted(_RECURRENT & set(model.operators))):
-        yield (
-            f"Core ML's converter does not take {', '.join(recurrent)} as they are exported here:"
-            " 'coreml' may fail; deliver 'onnx' beside it."
-        )
+    yield from _kernels(request, model)
+
+
+def _kernels(request: JobRequest, model: ModelDescription) -> Iterator[str]:
+    """Name the operators that a format has no kernel for."""
+    in_space = any(layer.operator == "Conv" and len(layer.kernel) == 3 for layer in model.layers)
+    for name in request.deliver:
+        lacked = sorted(_LACKED.get(name, frozenset()) & set(model.operators))
+        lacked += ["Conv in three dimensions"] * (in_space and name in _NO_SPACE)
+        if lacked:
+            taken = "'litert' may take it" if name == "litert_micro" else "'onnx' takes all"
+            yield (
+                f"'{name}' has nothing for {', '.join(lacked)} as it is exported here, so that the"
+                f" job may fail with 'delivery-failed' and keep its other files: {taken}."
+            )
 
 
 def _named(formats: list[OutputFormat]) -> str:

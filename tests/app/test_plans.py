@@ -253,8 +253,8 @@ def test_what_a_format_cannot_do_is_said_before_the_job_runs(service: Service) -
     assert left_out in warned(plain, {"method": "quantize"})
     told = warned(service.model(operators={"LSTM": 1, "NonZero": 2, "Gelu": 1}))
     assert "NonZero depend on values" in told
-    assert "Core ML's converter does not take LSTM" in told
-    assert "no kernel for Gelu" in told
+    assert "'coreml' has nothing for LSTM" in told
+    assert "'litert_micro' has nothing for Gelu" in told
     assert "torch has nothing like 'boxes' (RoiAlign)" in warned(
         service.model(untranslated=["'boxes' (RoiAlign)"])
     )

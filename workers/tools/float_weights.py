@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_IDENTIFIER = b"TFL3"
+from workers.tools.tflite import code_of, packed, schema, unpacked
 
 
 def with_float_weights(model: bytes) -> bytes:
@@ -18,23 +18,19 @@ def with_float_weights(model: bytes) -> bytes:
 
     Layers that compute in integers keep theirs.
     """
-    from flatbuffers import Builder
-    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
-
-    read = schema.ModelT.InitFromPackedBuf(model, 0)
-    dequantize = schema.BuiltinOperator.DEQUANTIZE
+    read, names = unpacked(model), schema()
     freed = set[int]()
     for graph in read.subgraphs:
         for operator in list(graph.operators):
-            code = read.operatorCodes[operator.opcodeIndex]
-            if max(code.builtinCode, code.deprecatedBuiltinCode) != dequantize:
+            kind = code_of(read.operatorCodes[operator.opcodeIndex])
+            if kind != names.BuiltinOperator.DEQUANTIZE:
                 continue
             stored, real = (graph.tensors[ends[0]] for ends in (operator.inputs, operator.outputs))
             data = read.buffers[stored.buffer].data
-            if stored.type != schema.TensorType.INT8 or data is None or not _by_channel(stored):
+            if stored.type != names.TensorType.INT8 or data is None or not _by_channel(stored):
                 continue
             real.buffer = len(read.buffers)
-            read.buffers.append(schema.BufferT())
+            read.buffers.append(names.BufferT())
             read.buffers[-1].data = _floats(stored, np.asarray(data, np.uint8)).view(np.uint8)
             graph.operators.remove(operator)
             freed.add(stored.buffer)
@@ -42,9 +38,7 @@ def with_float_weights(model: bytes) -> bytes:
         return model
     for buffer in freed - _read_buffers(read):
         read.buffers[buffer].data = None
-    builder = Builder(len(model))
-    builder.Finish(read.Pack(builder), _IDENTIFIER)
-    return bytes(builder.Output())
+    return packed(read, len(model))
 
 
 def _read_buffers(model: Any) -> set[int]:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from app.domain.directory import ToolTask
 from workers.tools.float_weights import with_float_weights
+from workers.tools.micro_kernels import with_newer_kernels
 from workers.tools.printing import printed
 from workers.tools.rounding import real_values, rounded_values
+from workers.tools.tflite import code_of, schema, unpacked
 from workers.tools.work import Arrays, Refused
 
 MAX_BYTES = 16 << 20
@@ -79,7 +81,7 @@ def write(model: bytes, archive: Path) -> None:
     Raises:
         Refused: it is too large, or the interpreter has no kernel for an operator of it.
     """
-    model = with_float_weights(model)
+    model = with_newer_kernels(with_float_weights(model))
     if len(model) > MAX_BYTES:
         raise Refused(
             f"the model has {len(model)} bytes, and {MAX_BYTES} are what microcontrollers hold at"
@@ -115,7 +117,10 @@ def open_file(archive: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
         for index, array in enumerate(arrays):
             detail = _detail(interpreter.get_input_details(index))
             interpreter.set_input(rounded_values(array, detail), index)
-        interpreter.invoke()
+        try:
+            interpreter.invoke()
+        except RuntimeError as error:
+            raise Refused(_said_again(interpreter, archive.parent) or str(error)) from error
         return [
             real_values(
                 interpreter.get_output(index), _detail(interpreter.get_output_details(index))
@@ -126,21 +131,28 @@ def open_file(archive: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
     return run
 
 
+def _said_again(interpreter: Any, scratch: Path) -> str:
+    """Return what the interpreter prints of a run that fails, by running it again."""
+    with printed(scratch) as read:
+        try:
+            interpreter.invoke()
+        except RuntimeError:
+            return refusal(read())
+    return ""
+
+
 def _kernels(model: bytes) -> Iterator[str]:
     """Yield the names of the model's operators, each once, in order."""
-    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
-
     names = {
-        code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)
+        code: name for name, code in vars(schema().BuiltinOperator).items() if isinstance(code, int)
     }
-    read = schema.ModelT.InitFromPackedBuf(model, 0)
-    codes = (
+    read = unpacked(model)
+    kinds = (
         read.operatorCodes[operator.opcodeIndex]
         for graph in read.subgraphs
         for operator in graph.operators
     )
-    builtin = (max(code.builtinCode, code.deprecatedBuiltinCode) for code in codes)
-    yield from dict.fromkeys(names[code] for code in builtin)
+    yield from dict.fromkeys(names[code_of(kind)] for kind in kinds)
 
 
 def _method(kernel: str) -> str:

@@ -55,6 +55,13 @@ def script_of(module: nn.Module, path: Path) -> Path:
 IMAGE = {"name": "image", "shape": ["batch", 1, 8, 8]}
 
 
+def exported_of(module: nn.Module, path: Path) -> Path:
+    dynamic = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(module, (torch.zeros(2, 1, 8, 8),), dynamic_shapes=dynamic)
+    torch.export.save(exported, path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network as an upload that was inspected once, as in a service."""
@@ -86,6 +93,16 @@ def test_weights_go_into_the_module_that_they_came_from(
     images = np.random.default_rng(1).random((3, 1, 8, 8), np.float32)
     answers = module(torch.from_numpy(images)).detach().numpy()
     np.testing.assert_allclose(graph_answers(tmp_path, {"image": images}), answers, atol=NEAR)
+
+
+def test_weights_go_into_the_program_that_they_came_from(job: Run, tmp_path: Path) -> None:
+    upload = exported_of(network(), tmp_path / "network.pt2")
+    result = job(upload, ZEROS, deliver=["onnx", "source"], source=source())
+    report_of(result)
+    artifact = result.artifacts[1]
+    assert artifact.ran, artifact.reason
+    assert artifact.max_error is not None
+    assert artifact.max_error < NEAR
 
 
 def test_what_auto_chooses_goes_back_to_the_layers_of_the_upload(

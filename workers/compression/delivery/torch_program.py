@@ -24,25 +24,42 @@ def make(source: Source, directory: Path) -> Made:
         DeliveryFailed: torch cannot export it.
     """
     file = directory / "model.pt2"
-    try:
-        exported = program(source.graph, source.feeds, Grids(), dynamic=True)
-    except DeliveryFailed:
-        exported = program(source.graph, source.feeds, Grids())
+    exported = _dynamic(source) or program(source.graph, source.feeds, Grids())
     torch.export.save(exported, file)
     return Made(file, partial(_open, file, source), reason=_fixed(exported, source))
 
 
+def _dynamic(source: Source) -> torch.export.ExportedProgram | None:
+    """Return a program that keeps dynamic dimensions, if there is one for the samples' shapes.
+
+    The example of an export has two of what is dynamic, and torch may fix that it has two.
+    """
+    try:
+        exported = program(source.graph, source.feeds, Grids(), dynamic=True)
+    except DeliveryFailed:
+        return None
+    shapes = zip(_shapes(exported), source.feeds.values(), strict=True)
+    fits = all(
+        made == size or not isinstance(made, int)
+        for shape, array in shapes
+        for made, size in zip(shape, array.shape, strict=True)
+    )
+    return exported if fits else None
+
+
+def _shapes(exported: torch.export.ExportedProgram) -> list[torch.Size]:
+    """Return the shape of each input of a program; what is dynamic is a symbol."""
+    values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
+    return [values[str(name)].shape for name in exported.graph_signature.user_inputs]
+
+
 def _fixed(exported: torch.export.ExportedProgram, source: Source) -> str | None:
     """Return which dynamic dimensions of the graph are fixed in the program; None for none."""
-    values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
+    inputs = inputs_of(load(source.graph))
     fixed = [
         f"'{value.name}' axis {axis} ({size})"
-        for value, name in zip(
-            inputs_of(load(source.graph)), exported.graph_signature.user_inputs, strict=True
-        )
-        for axis, (size, made) in enumerate(
-            zip(value.shape or (), values[str(name)].shape, strict=True)
-        )
+        for value, shape in zip(inputs, _shapes(exported), strict=True)
+        for axis, (size, made) in enumerate(zip(value.shape or (), shape, strict=True))
         if not isinstance(size, int) and isinstance(made, int)
     ]
     return f"torch fixed dimensions that were dynamic: {', '.join(fixed[:8])}." if fixed else None

@@ -116,7 +116,6 @@ def _array(tensor: Tensor) -> NDArray[Any]:
 
 def _open(program: Program, source: Source) -> Runner:
     torch.set_num_threads(source.threads)
-    program.module.eval()
 
     def run(feeds: Feeds) -> list[NDArray[Any]]:
         tensors = [torch.from_numpy(feeds[spec.name]) for spec in program.inputs]

@@ -74,9 +74,17 @@ def _slice(
         if step > 0:
             x = x[(slice(None),) * dim + (slice(start, end, step),)]
         else:
-            indices = range(x.shape[dim])[slice(start, end, step)]
-            x = x.index_select(dim, torch.tensor(list(indices), device=x.device, dtype=torch.int64))
+            x = _backwards(x, dim, range(x.shape[dim])[slice(start, end, step)])
     return x
+
+
+def _backwards(x: Tensor, dim: int, indices: range) -> Tensor:
+    """Take elements at falling indices along an axis: converters take a flip, and no index."""
+    if not indices:
+        return x.narrow(dim, 0, 0)
+    last = x.shape[dim] - 1
+    chosen = slice(last - indices[0], last - indices[-1] + 1, -indices.step)
+    return x.flip(dim)[(slice(None),) * dim + (chosen,)]
 
 
 def tile(node: Node) -> Function:

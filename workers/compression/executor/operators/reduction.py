@@ -185,8 +185,13 @@ def top_k(node: Node) -> Function:
 def _top_k(
     axis: int, large: bool, in_order: bool, x: Tensor, count: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sort stably: of equal values the one with the lower index comes first, as in ONNX."""
-    del in_order
-    values, indices = x.sort(dim=axis, descending=large, stable=True)
+    """Sort stably: of equal values the one with the lower index comes first, as in ONNX.
+
+    Converters of an exported program know no such sort, and choose among equal values themselves.
+    """
     number = int(count)
+    if torch.compiler.is_exporting():
+        values, indices = x.topk(number, axis, large, in_order)
+        return values, indices
+    values, indices = x.sort(dim=axis, descending=large, stable=True)
     return values.narrow(axis, 0, number), indices.narrow(axis, 0, number)

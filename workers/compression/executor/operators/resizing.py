@@ -1,8 +1,9 @@
 """Resize and Upsample."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
@@ -67,16 +68,17 @@ def _resize(
     resized = [axis % x.ndim for axis in (range(x.ndim) if axes is None else axes)]
     old_sizes = [x.shape[axis] for axis in resized]
     if sizes is not None:
-        factors = [size / old_size for size, old_size in zip(sizes, old_sizes, strict=True)]
+        factors = [
+            1.0 if size == old_size else size / old_size
+            for size, old_size in zip(sizes, old_sizes, strict=True)
+        ]
         if policy != "stretch":
             factor = min(factors) if policy == "not_larger" else max(factors)
             factors = [factor] * len(factors)
             sizes = [int(factor * old_size + 0.5) for old_size in old_sizes]
     else:
         factors = list(scales or ())
-        sizes = [
-            int(factor * old_size) for factor, old_size in zip(factors, old_sizes, strict=True)
-        ]
+        sizes = list(map(_scaled, old_sizes, factors))
     if _native(kernel, x, resized, factors, sizes):
         return _interpolate(kernel, sizes[-2:], x)
     count = len(resized)
@@ -85,6 +87,14 @@ def _resize(
         if sizes[index] != x.shape[axis] or factors[index] != 1 or bounds != (0.0, 1.0):
             x = resample(kernel, x, axis, factors[index], sizes[index], bounds)
     return x
+
+
+def _scaled(size: int, factor: float) -> int:
+    """Return a size times a factor, rounded down; of a symbol of an export, a symbol."""
+    if factor == int(factor):
+        return size * int(factor)
+    rounded: Callable[[float], int] = torch.sym_int
+    return rounded(factor * size)
 
 
 def _native(
@@ -101,18 +111,17 @@ def _native(
     if any(fixed.get(axis, x.shape[axis]) != x.shape[axis] for axis in (0, 1)):
         return False
     exact = all(
-        factor * x.shape[axis] == size
+        factor == 1 or factor * x.shape[axis] == size
         for axis, factor, size in zip(resized, factors, sizes, strict=True)
     )
     if list(resized)[-2:] != [2, 3] or not exact:
         return False
-    integer_factors = all(factor == int(factor) for factor in factors)
     coordinates = kernel.coordinates
     if kernel.mode == "linear":
         return coordinates in {"half_pixel", "align_corners"} or (
             coordinates == "pytorch_half_pixel" and min(sizes) > 1
         )
-    if kernel.mode == "nearest" and integer_factors:
+    if kernel.mode == "nearest" and all(factor == int(factor) for factor in factors):
         return (coordinates, kernel.rounding) in {
             ("asymmetric", "floor"),
             ("half_pixel", "round_prefer_floor"),
