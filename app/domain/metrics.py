@@ -4,6 +4,7 @@ How a metric is computed stands in ``workers/compression/measure/quality.py``, a
 """
 
 from collections.abc import Mapping, Sequence
+from math import isinf
 from typing import Literal, NamedTuple, assert_never
 
 from app.domain.percentages import percent
@@ -115,6 +116,8 @@ def amount(kind: Kind, value: float) -> str:
     """Return a drop in words, in the unit that drops of such figures have."""
     match kind:
         case "error":
+            if isinf(value):
+                return "more than any bound, as it was 0"
             return f"{percent(value, 2)} of its value"
         case "gain":
             return f"{value:.4g}"
