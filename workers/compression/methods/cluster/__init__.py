@@ -12,21 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from app.domain.reports import LayerChange
-from app.domain.steps import Cluster, Skipped, matches
+from app.domain.steps import Cluster, matches
 from app.domain.steps.cluster import LEAST_WEIGHTS
 from workers.compression.executor import Executor
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.narrow import bytes_in_file, stored_as
-from workers.compression.graph.operators import (
-    channel_axis,
-    holds_unknown_weights,
-    operand,
-    operator_of,
-)
+from workers.compression.graph.operators import channel_axis
 from workers.compression.learning.recovery import Demands, recover
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.cluster.codebooks import Codebook, codebook_of, write_codebook
 from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.weight_uses import WeightUse, unfit_weight, weight_uses
 from workers.compression.progress import span
 from workers.compression.samples.context import Context
 
@@ -35,8 +31,7 @@ from workers.compression.samples.context import Context
 class _ClusteredWeight:
     """A weight with its codebook."""
 
-    node: ir.Node
-    weight: ir.Value
+    use: WeightUse
     codebook: Codebook
     indices: NDArray[np.uint8]
     """The index of each element's value; the weight's shape."""
@@ -46,15 +41,17 @@ def cluster(
     model: ir.Model, parameters: Cluster, context: Context, advance: Callable[[float], None]
 ) -> Outcome:
     """Cluster the elements of each weight; train the codebooks where the step asks for it."""
-    chosen, skipped = _select(model, parameters)
+    chosen, skipped = weight_uses(
+        model, lambda use: _unfit(use, model, parameters), "not clustered"
+    )
     if not chosen:
         return Outcome(model, skipped=skipped)
     edit, clustered = Editor(model), []
-    for done, (node, weight) in enumerate(chosen):
-        clustered.append(_clustered(node, weight, parameters.clusters))
+    for done, use in enumerate(chosen):
+        clustered.append(_clustered(use, parameters.clusters))
         advance((done + 1) / len(chosen) / (4 if parameters.recover else 1))
     codebooks = [
-        write_codebook(edit, item.weight, item.codebook, item.indices) for item in clustered
+        write_codebook(edit, item.use.value, item.codebook, item.indices) for item in clustered
     ]
     changes = [_change(model, item) for item in clustered]
     edit.remove_unused()
@@ -74,45 +71,21 @@ def cluster(
     return Outcome(model, changes, skipped)
 
 
-def _select(
-    model: ir.Model, parameters: Cluster
-) -> tuple[list[tuple[ir.Node, ir.Value]], list[Skipped]]:
-    """Return the weights to cluster, each with the first node that reads it, and the refusals."""
-    chosen: dict[ir.Value, ir.Node] = {}
-    skipped = []
-    for node in model.graph.all_nodes():
-        if holds_unknown_weights(node):
-            left = f"weights of {node.op_type} are not clustered"
-            skipped.append(Skipped(node=str(node.name), reason=left))
-        operator = operator_of(node)
-        slots = operator.weights if operator else ()
-        for value in (operand(node, slot) for slot in slots):
-            if value is None or not value.is_initializer() or value in chosen:
-                continue
-            if reason := _unfit(node, value, model, parameters):
-                skipped.append(Skipped(node=str(node.name), reason=reason))
-            else:
-                chosen[value] = node
-    return [(node, value) for value, node in chosen.items()], skipped
-
-
-def _unfit(node: ir.Node, value: ir.Value, model: ir.Model, parameters: Cluster) -> str | None:
-    if matches(str(node.name), parameters.ignore):
+def _unfit(use: WeightUse, model: ir.Model, parameters: Cluster) -> str | None:
+    """Return why a weight is not clustered; None if it can be."""
+    if matches(use.name, parameters.ignore):
         return "named in 'ignore'"
-    if value.graph is not model.graph or value.is_graph_output():
-        return "its weight is an output of the graph, or of a branch or loop in it"
-    if value.dtype != ir.DataType.FLOAT:
-        return f"its weight is {value.dtype}, not float32"
-    array = constant(value)
-    if array.size < LEAST_WEIGHTS:
-        return f"it has {array.size} weights: a codebook would save nothing"
-    return None if np.isfinite(array).all() else "its weights are not all finite"
+    if (reason := unfit_weight(use, model)) is not None:
+        return reason
+    size = constant(use.value).size
+    few = f"it has {size} weights: a codebook would save nothing"
+    return few if size < LEAST_WEIGHTS else None
 
 
-def _clustered(node: ir.Node, weight: ir.Value, clusters: int) -> _ClusteredWeight:
-    array = constant(weight)
-    codebook = codebook_of(array, channel_axis(node), clusters)
-    return _ClusteredWeight(node, weight, codebook, codebook.indices(array))
+def _clustered(use: WeightUse, clusters: int) -> _ClusteredWeight:
+    array = constant(use.value)
+    codebook = codebook_of(array, channel_axis(use.node), clusters)
+    return _ClusteredWeight(use, codebook, codebook.indices(array))
 
 
 class _Zeros:
@@ -130,11 +103,11 @@ class _Zeros:
 
 
 def _change(model: ir.Model, clustered: _ClusteredWeight) -> LayerChange:
-    array, codebook = constant(clustered.weight), clustered.codebook
+    array, codebook = constant(clustered.use.value), clustered.codebook
     count, bits = len(codebook.centres), codebook.index_bits(model)
     return LayerChange(
-        node=str(clustered.node.name),
-        operator=clustered.node.op_type,
+        node=clustered.use.name,
+        operator=clustered.use.node.op_type,
         change=f"{stored_as(model, array)} → {count} shared values, indices of {bits} bits",
         bytes_before=bytes_in_file(model, array),
         bytes_after=codebook.nbytes(array.size, bits),

@@ -24,7 +24,7 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import BITS, Floats, limits_of
 from workers.compression.methods.quantize.layers import QuantizableLayer, matrices, select
 from workers.compression.methods.quantize.levels import Levels
-from workers.compression.methods.quantize.stored import WeightUse
+from workers.compression.methods.weight_uses import WeightUse
 
 _Written = dict[tuple[str, int, float], list[ir.Value]]
 """The blocks in a graph, by the weight's name, its axis of inputs, and what multiplies them."""

@@ -17,12 +17,7 @@ from app.domain.steps.quantize import PACKED
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.forms import channels, has_four_bits, stored_bytes
 from workers.compression.graph.narrow import stored_as
-from workers.compression.graph.operators import (
-    channel_axis,
-    holds_unknown_weights,
-    operand,
-    operator_of,
-)
+from workers.compression.graph.operators import channel_axis
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.cluster.codebooks import (
     FOUR_BITS,
@@ -34,27 +29,10 @@ from workers.compression.methods.cluster.codebooks import (
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import Floats, top_level
 from workers.compression.methods.quantize.levels import Levels
+from workers.compression.methods.weight_uses import WeightUse, unfit_weight, weight_uses
 
 _LEAST_ELEMENTS = 1024
 """The least number of elements of a weight: for fewer, unpacking takes the bytes that are saved."""
-
-
-@dataclass(frozen=True)
-class WeightUse:
-    """A weight, and the first node that reads it."""
-
-    node: ir.Node
-    value: ir.Value
-
-    @property
-    def name(self) -> str:
-        """The node's name."""
-        return str(self.node.name)
-
-    @property
-    def weight(self) -> str:
-        """The weight's name."""
-        return str(self.value.name)
 
 
 @dataclass(frozen=True)
@@ -120,37 +98,21 @@ class Storing:
 
 def weights_in(model: ir.Model, parameters: Quantize) -> tuple[list[WeightUse], list[Skipped]]:
     """Return each weight that can be stored in few bits once, and the refusals of the others."""
-    weights: dict[ir.Value, ir.Node] = {}
-    skipped = []
-    for node in model.graph.all_nodes():
-        if holds_unknown_weights(node):
-            left = f"weights of {node.op_type} are not stored in few bits"
-            skipped.append(Skipped(node=str(node.name), reason=left))
-        operator = operator_of(node)
-        slots = operator.weights if operator is not None else ()
-        for value in (operand(node, slot) for slot in slots):
-            if value is None or not value.is_initializer() or value in weights:
-                continue
-            skip = parameters.skip(str(node.name), node.op_type)
-            if skip is None and (reason := _unfit(value, model)) is not None:
-                skip = Skipped(node=str(node.name), reason=reason)
-            if skip is None:
-                weights[value] = node
-            else:
-                skipped.append(skip)
-    return [WeightUse(node, value) for value, node in weights.items()], skipped
+
+    def unfit(use: WeightUse) -> str | None:
+        skip = parameters.skip(use.name, use.node.op_type)
+        return skip.reason if skip is not None else _unfit(use, model)
+
+    return weight_uses(model, unfit, "not stored in few bits")
 
 
-def _unfit(value: ir.Value, model: ir.Model) -> str | None:
+def _unfit(use: WeightUse, model: ir.Model) -> str | None:
     """Return why a weight cannot be stored in few bits; None if it can."""
-    if value.dtype != ir.DataType.FLOAT:
-        return f"its weight is {value.dtype}, not float32"
-    if value.graph is not model.graph or value.is_graph_output() or value.is_graph_input():
-        return "its weight is an input or output of the graph, or of a branch or loop in it"
-    array = constant(value)
-    if array.size < _LEAST_ELEMENTS:
-        return f"it has {array.size} weights: to unpack them would take what is saved"
-    return None if np.isfinite(array).all() else "its weights are not all finite"
+    if (reason := unfit_weight(use, model)) is not None:
+        return reason
+    size = constant(use.value).size
+    few = f"it has {size} weights: to unpack them would take what is saved"
+    return few if size < _LEAST_ELEMENTS else None
 
 
 def _form(use: WeightUse, dtype: str, model: ir.Model) -> Levels | Codebook:

@@ -27,9 +27,9 @@ from workers.compression.methods.quantize.levels import Levels
 from workers.compression.methods.quantize.rounding import Rounding, is_learnable, learned_weights
 from workers.compression.methods.quantize.stored import (
     Storing,
-    WeightUse,
     weights_in,
 )
+from workers.compression.methods.weight_uses import WeightUse
 from workers.compression.samples.context import Context
 
 
