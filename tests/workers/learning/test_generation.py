@@ -163,8 +163,18 @@ def test_a_network_makes_samples_of_any_shape() -> None:
     values = Network(shapes, "cpu").make(16, torch.Generator().manual_seed(0))
     for name, shape in shapes.items():
         assert values[name].shape == (16, *shape)
-        assert float(values[name].detach().mean()) == pytest.approx(0, abs=0.01), name
-        assert float(values[name].detach().std()) == pytest.approx(1, abs=0.1), name
+        assert float(values[name].detach().mean()) == pytest.approx(0, abs=0.1), name
+        assert float(values[name].detach().std()) == pytest.approx(1, abs=0.2), name
+
+
+def test_no_number_of_a_picture_is_far_from_the_mean() -> None:
+    """A few bright spots would have the variance of a batch, and pictures were dark beside them."""
+    torch.manual_seed(0)
+    network = Network({"picture": (3, 16, 16), "table": (9, 40)}, "cpu")
+    for weights in network.parameters():
+        weights.data *= 100
+    for values in network.make(16, torch.Generator().manual_seed(0)).values():
+        assert float(values.detach().abs().max()) <= 2.5
 
 
 def test_neighbours_are_found_in_both_layouts() -> None:

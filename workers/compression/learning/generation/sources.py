@@ -23,6 +23,9 @@ _HIDDEN, _MOST_WEIGHTS = 256, 1 << 22
 """Units of a hidden layer: fewer where a sample is long."""
 _LEAST_SIDE = 8
 """Of what is made as a picture is: it is doubled twice."""
+_FARTHEST = 2.5
+"""Deviations from the mean of its input that no number of a picture is beyond. Without an end,
+single bright spots made up a batch's variance, and pictures were dark beside them."""
 
 
 class Source(Protocol):
@@ -79,7 +82,7 @@ def _network(shape: Sequence[int]) -> nn.Module:
 
     That of DAFL (Chen et al. 2019) for pictures, and for tables with sides of their size; for all
     else two hidden layers. Its output is normalised by the batch, and the network learns by how
-    much, and about what.
+    much, and about what. Pictures are bounded behind that, and not before it as there.
     """
     axes = sides((1, *shape))
     if axes == (2, 3) and min(shape[1:]) >= _LEAST_SIDE:
@@ -122,7 +125,7 @@ class _Pictures(nn.Module):
             nn.Conv2d(wide, wide, 3, padding=1), nn.BatchNorm2d(wide), nn.LeakyReLU(0.2),
             nn.Upsample(scale_factor=2),
             nn.Conv2d(wide, half, 3, padding=1), nn.BatchNorm2d(half), nn.LeakyReLU(0.2),
-            nn.Conv2d(half, channels, 3, padding=1), nn.Tanh(),
+            nn.Conv2d(half, channels, 3, padding=1),
         )  # fmt: skip
         self._norm = nn.BatchNorm2d(channels)
 
@@ -130,4 +133,4 @@ class _Pictures(nn.Module):
         """Return ``[N, C, H, W]``."""
         pictures = self._layers(seeds)[..., : self._height, : self._width]
         normalised: Tensor = self._norm(pictures)
-        return normalised
+        return _FARTHEST * torch.tanh(normalised / _FARTHEST)
