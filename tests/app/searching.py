@@ -92,11 +92,17 @@ def end(service: Service, job_id: str, figures: Figures | None) -> None:
         transitions.finish(session, job, "failed" if problem else "succeeded", problem)
 
 
-def first_trial(service: Service, search_id: str) -> str:
-    """Let a search file trials, and the first of them end well; return that one."""
+def begun_trial(service: Service, search_id: str) -> str:
+    """Let a search take its turn, and a worker begin a trial; return that one."""
     take_turn(service, search_id)
     trial = start(service)
     assert trial is not None
+    return trial
+
+
+def first_trial(service: Service, search_id: str) -> str:
+    """Let a search file trials, and the first of them end well; return that one."""
+    trial = begun_trial(service, search_id)
     end(service, trial, GOOD)
     return trial
 

@@ -1,17 +1,14 @@
 """Minutes bound a search, and tell what it has left."""
 
-from datetime import timedelta
-
 import pytest
 from sqlalchemy import func
 
 from app.domain.problems import RunningLimit
 from app.store import events, transitions
-from app.store.tables import (
-    JobRow,
-)
+from app.store.tables import JobRow
 from tests.app.searching import (
     GOOD,
+    begun_trial,
     end,
     search,
     shown,
@@ -27,14 +24,10 @@ def test_the_original_is_delivered_when_the_minutes_are_over_unless_it_is_cancel
     service.worker("openvino")
     for cancelled in (False, True):
         made = search(service, "macs", deliver=["openvino"], budget={"trials": 1})
-        take_turn(service, made["id"])
-        trial = start(service)
-        assert trial is not None
+        trial = begun_trial(service, made["id"])
         take_turn(service, made["id"])
         end(service, trial, (1.0, 0.0))
-        with service.store.begin() as session:
-            row = session.get_one(JobRow, made["id"])
-            row.started_at = func.now() - timedelta(hours=1)
+        since(service, made["id"], minutes=60)
         [original] = take_turn(service, made["id"])
         assert take_turn(service, made["id"]) == [], "it goes on"
         if cancelled:
@@ -51,17 +44,11 @@ def test_the_original_is_delivered_when_the_minutes_are_over_unless_it_is_cancel
 
 def test_minutes_bound_a_search(service: Service) -> None:
     made = search(service)
-    take_turn(service, made["id"])
-    first = start(service)
-    assert first is not None
+    first = begun_trial(service, made["id"])
     take_turn(service, made["id"])
     end(service, first, GOOD)
-    take_turn(service, made["id"])
-    second = start(service)
-    assert second is not None
-    with service.store.begin() as session:
-        row = session.get_one(JobRow, made["id"])
-        row.started_at = func.now() - func.make_interval(0, 0, 0, 0, 0, 11)
+    second = begun_trial(service, made["id"])
+    since(service, made["id"], minutes=11)
     take_turn(service, made["id"])
     with service.store.begin() as session:
         job = session.get_one(JobRow, second)
@@ -79,18 +66,14 @@ def test_the_time_left_of_a_search_is_that_of_its_trials_or_of_its_minutes(
     service: Service,
 ) -> None:
     made = search(service)
-    take_turn(service, made["id"])
-    first = start(service)
-    assert first is not None
+    first = begun_trial(service, made["id"])
     take_turn(service, made["id"])
     assert shown(service, made["id"])["eta_seconds"] is None, "nothing is known of a trial yet"
     since(service, first, minutes=1)
     eta_of(service, first, 60)
     assert left(service, made["id"]) == pytest.approx(60 + 3 * 120, abs=5)
     end(service, first, GOOD)
-    take_turn(service, made["id"])
-    second = start(service)
-    assert second is not None
+    second = begun_trial(service, made["id"])
     since(service, second, minutes=1)
     assert left(service, made["id"]) == pytest.approx(0 + 2 * 60, abs=5)
     eta_of(service, second, 90)
@@ -106,9 +89,7 @@ def test_a_search_whose_minutes_end_its_first_trial_says_that_and_not_what_the_t
     service.worker("onnx")
     service.worker("onnx")
     made = search(service)
-    take_turn(service, made["id"])
-    first = start(service)
-    assert first is not None
+    first = begun_trial(service, made["id"])
     take_turn(service, made["id"])
     with service.store.begin() as session:
         transitions.give_back(session, session.get_one(JobRow, first), spent=False)

@@ -112,7 +112,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A field that may be varied."""
+    """A parameter of a step, with the values that a search tries."""
 
     domain: Domain
     when: Mapping[str, Sequence[Value]]

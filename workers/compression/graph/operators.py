@@ -52,7 +52,7 @@ def key_of(node: ir.Node) -> tuple[str, str]:
 
 
 def operand(node: ir.Node, slot: int) -> ir.Value | None:
-    """Return the input of a node at a position, None where it is left out."""
+    """Return an input of a node by its position; None where the node has none there."""
     return node.inputs[slot] if slot < len(node.inputs) else None
 
 

@@ -73,7 +73,7 @@ def lift_opset(model: ir.Model) -> int:
 
 
 def _convert(model: ir.Model, before: int) -> None:
-    """Convert a graph whose functions are inlined by the converter that knows its opset."""
+    """Convert a graph, whose functions are inlined, by the converter that knows its opset."""
     if _ONNXSCRIPT <= before <= OPSET:
         ConvertVersionPass(OPSET, fallback=False)(model)
         return

@@ -47,7 +47,7 @@ def folding(value: ir.Value, readers: Collection[ir.Node]) -> list[Slot] | None:
 
 
 def _elementwise(node: ir.Node) -> list[Slot] | None:
-    """Return the constants to divide for a sum (both operands) or a product (one factor)."""
+    """Return the constants that divide a node's output: of both summands, or of one factor."""
     constant_slot = next((slot for slot in (0, 1) if constant_slots(node, (slot,))), None)
     if node.op_type == "Mul":
         if constant_slot is not None:
