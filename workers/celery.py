@@ -17,6 +17,7 @@ from celery import Celery
 from celery.apps.worker import install_worker_term_handler
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
+from celery.worker import state
 
 from app import logs, nudge, tracing
 from app.domain.problems import Unavailable
@@ -117,7 +118,11 @@ def run(settings: Settings, queue: worker.Queue, device: str, *, entry: str = EN
 
 
 def _exit_early(*_: object) -> None:
-    """Exit cleanly on a signal that arrives before Celery has installed its own handler."""
+    """Exit cleanly on a signal that arrives before Celery has installed its own handler.
+
+    The exception is lost where a destructor happens to run; Celery then ends by its flag.
+    """
+    state.should_stop = 0
     raise SystemExit(0)
 
 

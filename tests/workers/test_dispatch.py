@@ -133,10 +133,10 @@ def test_a_call_that_goes_on_is_finished_before_the_end(store: Sessions, hanging
         assert session.get_one(DeliveryRow, sent).log[0]["error"].startswith("timeout")
 
 
-def test_a_worker_process_delivers_what_it_finds_and_ends_on_sigterm(
-    store: Sessions, target: Receiver, database: str, redis_url: str, storage_url: str
-) -> None:
-    """The light worker as it is deployed."""
+def light_worker(
+    words: list[str], database: str, redis_url: str, storage_url: str
+) -> subprocess.Popen[bytes]:
+    """Start Python with a light worker as it is deployed."""
     environment = os.environ | {
         "DATABASE_URL": database,
         "BROKER_URL": redis_url,
@@ -144,12 +144,48 @@ def test_a_worker_process_delivers_what_it_finds_and_ends_on_sigterm(
         "WEBHOOK_ALLOWED_NETWORKS": LOOPBACK,
         "ENGINE_REQUIRE_CONFINEMENT": "false",
     }
-    words = [sys.executable, "-m", "workers.celery", "--queue", "light"]
-    worker = subprocess.Popen(words, env=environment)
+    return subprocess.Popen([sys.executable, *words], env=environment)
+
+
+def test_a_worker_process_delivers_what_it_finds_and_ends_on_sigterm(
+    store: Sessions, target: Receiver, database: str, redis_url: str, storage_url: str
+) -> None:
+    words = ["-m", "workers.celery", "--queue", "light"]
+    worker = light_worker(words, database, redis_url, storage_url)
     try:
         sent = pending(store, hook(store, target.url))
         eventually(lambda: read(store, sent).status == "delivered", 60)
         worker.terminate()
+        assert worker.wait(timeout=60) == 0
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+SIGNALLED_IN_A_DESTRUCTOR = """
+import signal
+from app.settings import Settings
+from workers import celery
+
+class Last:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+def able(process):
+    Last()
+    return True
+
+celery.await_ability = able
+celery.run(Settings(), "light", "cpu")
+"""
+
+
+def test_a_sigterm_whose_exception_a_destructor_swallows_ends_the_worker(
+    database: str, redis_url: str, storage_url: str
+) -> None:
+    words = ["-c", SIGNALLED_IN_A_DESTRUCTOR]
+    worker = light_worker(words, database, redis_url, storage_url)
+    try:
         assert worker.wait(timeout=60) == 0
     finally:
         worker.kill()
