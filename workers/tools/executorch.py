@@ -32,14 +32,18 @@ def convert(program: Any, _task: ToolTask, artifact: Path) -> None:
     import executorch.kernels.quantized  # noqa: F401 (registers the kernels of rounding)
     from executorch.backends.xnnpack import serialization
     from executorch.backends.xnnpack.serialization import xnnpack_graph_serialize
+    from executorch.exir import to_edge_transform_and_lower
+
+    from workers.tools.xnnpack import Partitioner
 
     schema = Schema(resources.files(serialization).joinpath("schema.fbs").read_text())
     # The function that this replaces starts a program, which the confinement forbids.
     xnnpack_graph_serialize.convert_to_flatbuffer = schema.write
-    lowered = _lower(deepcopy(program))
-    if left := _weights_left(lowered.exported_program()):
-        _make_float(program, left)
-        lowered = _lower(program)
+    partitioner = Partitioner()
+    lowered = to_edge_transform_and_lower(deepcopy(program), partitioner=[partitioner])
+    if partitioner.integers_left:
+        _make_float(program, partitioner.integers_left)
+        lowered = to_edge_transform_and_lower(program, partitioner=[Partitioner()])
     artifact.write_bytes(lowered.to_executorch().buffer)
 
 
@@ -78,23 +82,6 @@ def refusal(said: str) -> str:
         if failed
         else ""
     )
-
-
-def _lower(program: Any) -> Any:
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
-
-    return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
-
-
-def _weights_left(lowered: Any) -> set[str]:
-    """Return the integer constants that XNNPACK left to portable kernels."""
-    constants = lowered.graph_signature.inputs_to_lifted_tensor_constants
-    return {
-        constants[node.args[0].name]
-        for node in lowered.graph.nodes
-        if _DEQUANTIZE in str(node.target) and node.args[0].name in constants
-    }
 
 
 def _make_float(program: Any, names: set[str]) -> None:
