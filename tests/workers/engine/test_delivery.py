@@ -250,7 +250,54 @@ def test_the_node_that_openvino_refuses_is_named(job: Run, tmp_path: Path) -> No
     graph = model(nodes, [value("x", "n", 4, 1, 1)], [value("y", "n", 4, 1, 1)], [])
     result = job(write(graph, tmp_path / "a"), steps=[], deliver=["onnx", "openvino"])
     assert result.problem is not None
-    assert "'y' (AveragePool)" in result.problem.detail
+    assert "'pool' (AveragePool)" in result.problem.detail
+
+
+def test_what_openvino_refuses_is_named_and_not_what_it_leaves_without_a_type(
+    job: Run, tmp_path: Path
+) -> None:
+    text = """
+    <ir_version: 9, opset_import: ["": 21]>
+    net (float[N, 3, 3] x) => (float[N] y) {
+        d = Det(x)
+        step = Constant<value = float {0.1}>()
+        zero = Constant<value = int8 {0}>()
+        q = QuantizeLinear(d, step, zero)
+        y = DequantizeLinear(q, step, zero)
+    }
+    """
+    ir.save(ir.from_onnx_text(text), tmp_path / "m.onnx")
+    result = job(tmp_path / "m.onnx", steps=[], deliver=["onnx", "openvino"])
+    assert result.problem is not None
+    assert "the operator Det at node 'd' (Det)" in result.problem.detail
+
+
+def test_openvino_runs_scans_that_read_what_is_computed_around_them(
+    job: Run, tmp_path: Path
+) -> None:
+    """As the weights of a recurrent layer are that are stored in int8, or shared by two scans."""
+    text = """
+    <ir_version: 9, opset_import: ["": 21]>
+    net (float[5, 3, 4] x, float[4, 4] w, float[3, 4] h) => (float[3, 4] y, float[5, 3, 4] z) {
+        v = Tanh(w)
+        y, o = Scan<num_scan_inputs = 1, body = there (float[3, 4] s, float[3, 4] r)
+            => (float[3, 4] t, float[3, 4] u) {
+                p = MatMul(r, v)
+                t = Add(s, p)
+                u = Tanh(t)
+            }>(h, x)
+        l, z = Scan<num_scan_inputs = 1, scan_input_directions = [1], body = back (
+            float[3, 4] k, float[3, 4] m) => (float[3, 4] n, float[3, 4] g) {
+                e = MatMul(m, v)
+                n = Add(e, y)
+                f = Mul(n, k)
+                g = Tanh(f)
+            }>(h, o)
+    }
+    """
+    ir.save(ir.from_onnx_text(text), tmp_path / "m.onnx")
+    result = job(tmp_path / "m.onnx", steps=[], deliver=["onnx", "openvino"])
+    assert artifacts_of(result)["openvino"].max_error == pytest.approx(0, abs=1e-5)
 
 
 def test_a_job_that_could_write_no_format_names_no_other_artifacts() -> None:

@@ -1,5 +1,6 @@
 """OpenVINO's intermediate representation: two files, packed into a zip."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,17 @@ from numpy.typing import NDArray
 from app.domain.problems import DeliveryFailed
 from workers.compression import faults
 from workers.compression.delivery.form import Form, Made, Source, pack
+from workers.compression.delivery.scans import carry_what_is_read
 from workers.compression.graph.load import load
 from workers.compression.graph.operators import RECURRENT, channel_axis
 from workers.compression.graph.packing import unpack
 from workers.compression.samples.context import Feeds
 from workers.compression.targets.runner import Runner
+
+_NAMED = re.compile(r"<Node\(\w+\): ([^>]+)>")
+"""How OpenVINO names a node that it does not take: by its first output."""
+_UNKNOWN = re.compile(r"conversion rule found for operations: (?:[\w.]+\.)?(?P<op>\w+)")
+"""How it names an operator that it does not have."""
 
 
 def make(source: Source, directory: Path) -> Made:
@@ -34,13 +41,15 @@ def make(source: Source, directory: Path) -> Made:
         model = reader.convert(reader.load(str(_readable(source).absolute())))
         ov.save_model(model, graph, compress_to_fp16=False)
     except Exception as error:  # OpenVINO has a class of errors for each of its parts
+        if first := _first_refused(str(error), source.graph):
+            faults.note_node(error, faults.label(first))
         raise DeliveryFailed(f"OpenVINO refuses this model: {faults.refusal(error)}.") from error
     archive = pack([graph, graph.with_suffix(".bin")], directory / "model-openvino.zip")
     return Made(archive, partial(_open, graph, source))
 
 
 def _readable(source: Source) -> Path:
-    """Return the graph with weights as OpenVINO's kernels take them.
+    """Return the graph as OpenVINO takes it, with its weights as its kernels take them.
 
     Recurrent layers take constants alone, so of a graph with such layers all weights are unpacked.
     Of packed weights a Gather takes those with a step for each row, and a product those with a
@@ -49,15 +58,25 @@ def _readable(source: Source) -> Path:
     """
     model = ir.load(source.graph)
     misread = [node for node in model.graph if _is_misread(node)]
-    if any(node.op_type in RECURRENT for node in model.graph.all_nodes()):
+    recurrent = any(node.op_type in RECURRENT for node in model.graph.all_nodes())
+    if recurrent:
         model = load(source.graph)
     elif misread:
         unpack(model, misread)
-    else:
+    if not carry_what_is_read(model) and not recurrent and not misread:
         return source.graph
-    unpacked = source.workspace / "unpacked.onnx"
-    ir.save(model, unpacked, external_data="unpacked.data")
-    return unpacked
+    readable = source.workspace / "readable.onnx"
+    ir.save(model, readable, external_data="readable.data")
+    return readable
+
+
+def _first_refused(said: str, graph: Path) -> ir.Node | None:
+    """Return the first node that OpenVINO does not take; those behind it may lack its types."""
+    nodes = ir.load(graph).graph.all_nodes()
+    if unknown := _UNKNOWN.search(said):
+        return next((node for node in nodes if node.op_type == unknown["op"]), None)
+    named = set(_NAMED.findall(said))
+    return next((node for node in nodes if named & {value.name for value in node.outputs}), None)
 
 
 def _is_misread(node: ir.Node) -> bool:
