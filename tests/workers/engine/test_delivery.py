@@ -22,8 +22,10 @@ from tests.workers.intake.models import mlp, model, tensor, value, write
 from workers.compression import delivery
 from workers.compression.delivery.artifacts import Delivered, shortfall
 from workers.compression.delivery.exported import program
+from workers.compression.delivery.farther import farther, other_numbers
 from workers.compression.delivery.grids import Grids
-from workers.compression.delivery.judging import against_onnxruntime, farther, max_error
+from workers.compression.delivery.judging import against_onnxruntime, max_error
+from workers.compression.measure.fidelity import Nearness
 from workers.compression.measure.ratio import Ratio
 
 STATIC = {"method": "quantize", "mode": "static", "force": True}
@@ -443,3 +445,17 @@ def test_a_file_that_is_farther_from_the_original_than_the_graph_is_called_that(
 
     found = farther(of(graph), of(file))
     assert found is None if said is None else said in str(found)
+
+
+@pytest.mark.parametrize("wrong", [None, "rate"])
+def test_a_file_that_has_other_numbers_in_one_output_is_called_that(wrong: str | None) -> None:
+    """Be it not the output whose answers are counted."""
+    draw = np.random.default_rng(0)
+    beside = Nearness()
+    for _ in range(8):
+        given = {name: draw.standard_normal((1, 2)) for name in ("state", "rate")}
+        beside.add(given, {name: y + 30 * (name == wrong) for name, y in given.items()})
+    found = other_numbers(beside)
+    assert (found is None) == (wrong is None)
+    if found is not None:
+        assert found.endswith("in output 'rate' it keeps nothing of the graph's variance")

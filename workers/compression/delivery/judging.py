@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
 from app.domain.latencies import same_speed
-from app.domain.percentages import percent_kept
-from app.domain.reports import ArtifactFigures, Fidelity
+from app.domain.reports import ArtifactFigures
 from app.domain.targets import OutputFormat
 from workers.compression import faults
 from workers.compression.delivery.artifacts import Delivered
+from workers.compression.delivery.farther import farther, other_numbers
 from workers.compression.delivery.form import Made
 from workers.compression.events import Events
 from workers.compression.graph import runtime
@@ -23,7 +23,7 @@ from workers.compression.graph.load import load
 from workers.compression.measure import clock, evaluation, passes, quality, turns
 from workers.compression.measure.evaluation import Measured
 from workers.compression.measure.evaluation_set import EvaluationSet
-from workers.compression.measure.fidelity import Closeness, Profile
+from workers.compression.measure.fidelity import Closeness, Nearness, Profile
 from workers.compression.measure.passes import Judge
 from workers.compression.measure.ratio import Ratio
 from workers.compression.samples.context import Samples
@@ -38,9 +38,6 @@ _SERVING: tuple[OutputFormat, ...] = ("openvino", "pt2")
 
 _SECONDS = 6.0
 """Seconds of timed runs, for all artifacts together."""
-
-_FARTHER = 0.01
-"""By how much less of the original's variance a file keeps than the ONNX graph, to be named."""
 
 _NO_NUMBERS = (
     "The ONNX graph itself gives no numbers in some of its outputs for these samples: there the"
@@ -108,33 +105,12 @@ def judge(
     for name, runner in runners.items():
         events.progress(0.98, f"evaluating {name} on held-out samples")
         samples_run = replays[name].samples if name in replays else samples
-        judged = judging.of(runner, samples_run, times[name])
-        lost = farther(measured.graphs[-1].fidelity, judged.fidelity)
+        judged, differs = judging.of(runner, samples_run, times[name])
+        lost = farther(measured.graphs[-1].fidelity, judged.fidelity) or differs
         kept_back = judged.reason or delivered.made[name].reason or (lost and f"It {lost}.")
         figures[name] = judged.model_copy(update={"reason": kept_back})
         compared += [f"The file for {name} {lost}."] if lost else []
     return Judged(figures, compared)
-
-
-def farther(graph: Fidelity | None, file: Fidelity | None) -> str | None:
-    """Return by how much a file is farther from the original than the ONNX graph; None if it isn't.
-
-    Args:
-        graph: the graph's fidelity to the original.
-        file: that of a file that was made of it, on its own runtime.
-    """
-    if graph is None or file is None:
-        return None
-    by_answers = file.bounded == "agreement"
-    ruined = file.ruined and not graph.ruined
-    if not ruined and (by_answers or graph.kept - file.kept <= _FARTHER):
-        return None  # one answer of a few samples is many percent
-    kept, wanted = (percent_kept(each.kept) for each in (file, graph))
-    what = "answers" if by_answers else "variance"
-    return (
-        f"is farther from the original than the ONNX graph: it keeps {kept} of the original's"
-        f" {what}, the ONNX graph {wanted}"
-    )
 
 
 def _opened(made: Made, evaluation_set: EvaluationSet) -> Runner | str:
@@ -212,9 +188,13 @@ class _Judging:
         self._original = target.open_session(original, evaluation_set.threads)
         self._graph = runtime.open_session(graph, threads=evaluation_set.threads)
 
-    def of(self, runner: Runner, samples: Samples, latency_ms: float) -> ArtifactFigures:
-        """Return the figures of an artifact."""
-        closeness = Closeness(self._output, self._profile(samples))
+    def of(
+        self, runner: Runner, samples: Samples, latency_ms: float
+    ) -> tuple[ArtifactFigures, str | None]:
+        """Return the figures of an artifact, and in which output it has other numbers, if any."""
+        profile = self._profile(samples)
+        closeness, beside = Closeness(self._output, profile), Nearness()
+        answered = self._output if profile.answers_tell else None
         score = self._judge.score() if self._judge else None
         largest_error, numbers = 0.0, True
         triples = zip(
@@ -225,12 +205,13 @@ class _Judging:
         )
         for (row, expected), (_, graph_outputs), outputs in triples:
             closeness.add(expected, outputs)
+            beside.add({k: v for k, v in graph_outputs.items() if k != answered}, outputs)
             largest_error = max(largest_error, max_error(graph_outputs, outputs))
             numbers = numbers and not any(map(_has_nan, graph_outputs.values()))
             if score:
                 score.add(outputs, passes.target_of(samples, row), expected)
         compared = np.isfinite(largest_error)
-        return ArtifactFigures(
+        figures = ArtifactFigures(
             runtime=runner.runtime,
             max_error=largest_error if compared else None,
             reason=(None if numbers else _NO_NUMBERS) if compared else _NOT_FINITE,
@@ -238,6 +219,7 @@ class _Judging:
             quality=score.quality if score else None,
             fidelity=closeness.value,
         )
+        return figures, other_numbers(beside) if numbers else None
 
     def _profile(self, samples: Samples) -> Profile:
         profile = Profile()
