@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from app.domain.directory import ToolTask
 from workers.tools.float_weights import with_float_weights
-from workers.tools.micro_kernels import with_newer_kernels
+from workers.tools.micro_kernels import with_float_extremes, with_newer_kernels
+from workers.tools.micro_parts import with_few_parts
 from workers.tools.printing import printed
 from workers.tools.rounding import real_values, rounded_values
 from workers.tools.tflite import code_of, schema, unpacked
@@ -81,7 +82,8 @@ def write(model: bytes, archive: Path) -> None:
     Raises:
         Refused: it is too large, or the interpreter has no kernel for an operator of it.
     """
-    model = with_newer_kernels(with_float_weights(model))
+    for mend in (with_float_weights, with_newer_kernels, with_float_extremes, with_few_parts):
+        model = mend(model)
     if len(model) > MAX_BYTES:
         raise Refused(
             f"the model has {len(model)} bytes, and {MAX_BYTES} are what microcontrollers hold at"

@@ -36,5 +36,42 @@ def with_newer_kernels(model: bytes) -> bytes:
     return packed(objects, len(model))
 
 
+def with_float_extremes(model: bytes) -> bytes:
+    """Return a model that finds by floats whether any or all truth values are true.
+
+    LiteRT makes integers of them, and the kernel of microcontrollers takes the largest of floats
+    alone. Masks are found so.
+    """
+    objects, names = unpacked(model), schema()
+    kinds, types = names.BuiltinOperator, names.TensorType
+    codes = [code_of(kind) for kind in objects.operatorCodes]
+    found = False
+    for graph in objects.subgraphs:
+        tensors = graph.tensors
+        casts = [each for each in graph.operators if codes[each.opcodeIndex] == kinds.CAST]
+        of_truth = {
+            int(cast.outputs[0])
+            for cast in casts
+            if tensors[cast.inputs[0]].type == types.BOOL
+            and tensors[cast.outputs[0]].type == types.INT32
+        }
+        for operator in graph.operators:
+            read, given = int(operator.inputs[0]), int(operator.outputs[0])
+            if (
+                codes[operator.opcodeIndex] in {kinds.REDUCE_MAX, kinds.REDUCE_MIN}
+                and read in of_truth
+                and _readers(graph, read) == [operator]
+                and given not in graph.outputs
+                and all(reader in casts for reader in _readers(graph, given))
+            ):
+                tensors[read].type = tensors[given].type = types.FLOAT32
+                found = True
+    return packed(objects, len(model)) if found else model
+
+
+def _readers(graph: Any, tensor: int) -> list[Any]:
+    return [each for each in graph.operators if tensor in each.inputs]
+
+
 def _ranks_are_equal(tensors: list[Any], inputs: list[int]) -> bool:
     return len({len(tensors[index].shape) for index in inputs}) == 1
