@@ -56,10 +56,11 @@ def with_float_extremes(model: bytes) -> bytes:
             and tensors[cast.outputs[0]].type == types.INT32
         }
         for operator in graph.operators:
+            if codes[operator.opcodeIndex] not in {kinds.REDUCE_MAX, kinds.REDUCE_MIN}:
+                continue
             read, given = int(operator.inputs[0]), int(operator.outputs[0])
             if (
-                codes[operator.opcodeIndex] in {kinds.REDUCE_MAX, kinds.REDUCE_MIN}
-                and read in of_truth
+                read in of_truth
                 and _readers(graph, read) == [operator]
                 and given not in graph.outputs
                 and all(reader in casts for reader in _readers(graph, given))
@@ -70,7 +71,7 @@ def with_float_extremes(model: bytes) -> bytes:
 
 
 def _readers(graph: Any, tensor: int) -> list[Any]:
-    return [each for each in graph.operators if tensor in each.inputs]
+    return [each for each in graph.operators if each.inputs is not None and tensor in each.inputs]
 
 
 def _ranks_are_equal(tensors: list[Any], inputs: list[int]) -> bool:
