@@ -274,6 +274,39 @@ def test_what_openvino_refuses_is_named_and_not_what_it_leaves_without_a_type(
     assert "the operator Det at node 'd' (Det)" in result.problem.detail
 
 
+def test_openvino_adds_to_each_channel_its_own_bias(job: Run, tmp_path: Path) -> None:
+    """Where patches of a picture become rows, as in vision transformers."""
+    text = """
+    <ir_version: 9, opset_import: ["": 21]>
+    net (float[N, 3, 16, 16] x) => (float[N, 17, 8] y)
+    <float s = {0.03}, uint8 z = {128}, float t = {0.02}, int64[3] rows = {0, 8, -1},
+    int64[2] ones = {1, 1}> {
+        q = QuantizeLinear(x, s, z)
+        d = DequantizeLinear(q, s, z)
+        w = DequantizeLinear(weight, t)
+        c = Conv<kernel_shape = [4, 4], strides = [4, 4]>(d, w, bias)
+        p = QuantizeLinear(c, s, z)
+        e = DequantizeLinear(p, s, z)
+        r = Reshape(e, rows)
+        u = Transpose<perm = [0, 2, 1]>(r)
+        many = Shape<start = 0, end = 1>(u)
+        shape = Concat<axis = 0>(many, ones)
+        first = Expand(token, shape)
+        v = Concat<axis = 1>(first, u)
+        y = Add(v, place)
+    }
+    """
+    draw = np.random.default_rng(0)
+    weight = draw.integers(-10, 10, (8, 3, 4, 4), np.int8)
+    floats = {"bias": (8,), "token": (1, 1, 8), "place": (1, 17, 8)}
+    made = {name: draw.standard_normal(n).astype(np.float32) for name, n in floats.items()}
+    made |= {"weight": weight}
+    constants = [ir.tensor(array, name=name) for name, array in made.items()]
+    ir.save(ir.from_onnx_text(text, initializers=constants), tmp_path / "m.onnx")
+    result = job(tmp_path / "m.onnx", steps=[], deliver=["onnx", "openvino"])
+    assert artifacts_of(result)["openvino"].max_error == pytest.approx(0, abs=0.031)
+
+
 def test_openvino_runs_scans_that_read_what_is_computed_around_them(
     job: Run, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.domain.problems import DeliveryFailed
 from workers.compression import faults
+from workers.compression.delivery.biases import add_biases_apart
 from workers.compression.delivery.form import Form, Made, Source, pack
 from workers.compression.delivery.scans import carry_what_is_read
 from workers.compression.graph.load import load
@@ -63,7 +64,8 @@ def _readable(source: Source) -> Path:
         model = load(source.graph)
     elif misread:
         unpack(model, misread)
-    if not carry_what_is_read(model) and not recurrent and not misread:
+    changed = [carry_what_is_read(model), add_biases_apart(model)]
+    if not (recurrent or misread or any(changed)):
         return source.graph
     readable = source.workspace / "readable.onnx"
     ir.save(model, readable, external_data="readable.data")
