@@ -76,33 +76,13 @@ def compress(
             cancelled, which an interrupt (Ctrl-C) does.
     """
     source = Path(model)
-    made = isinstance(data, str) and data == GENERATED
     if steps is None and "objective" not in options:
         steps = DEFAULT_STEPS
     with contextlib.ExitStack() as own:
         if client is None:
             client = own.enter_context(Client())
-        _require_possible(client, steps, made, max_quality_drop, options)
-        with contextlib.ExitStack() as unused:
-            uploaded = client.models.upload(source, wait=False)
-            unused.callback(_forget, client.models.delete, uploaded.id)
-            with _naming(source):
-                uploaded = client.models.wait(uploaded)
-            dataset = None
-            if data is not None and not made:
-                dataset = client.datasets.upload(data, model=uploaded, targets=targets, wait=False)
-                unused.callback(_forget, client.datasets.delete, dataset.id)
-                with _naming(data if isinstance(data, str | Path) else "the data"):
-                    dataset = client.datasets.wait(dataset)
-            job = client.jobs.create(
-                uploaded,
-                steps,
-                dataset=dataset,
-                data=GENERATED if made else None,
-                max_quality_drop=max_quality_drop,
-                **options,
-            )
-            unused.pop_all()
+        _require_possible(client, steps, _made(data), max_quality_drop, options)
+        job = _submitted(client, source, data, targets, steps, max_quality_drop, options)
         try:
             if on_job is not None:
                 on_job(job)
@@ -115,18 +95,60 @@ def compress(
         except Misnamed:
             _cancel(job)
             raise
-        target = Path(output) if output else _beside(source, job)
-        try:
-            file = job.download(target)
-        except Misnamed:  # an ONNX model of 2 GiB is a zip, which its job does not know before
-            file = job.download(target.with_suffix(suffix_of(job.artifacts[0])))
-        return Compressed(file, job, job.report())
+        return Compressed(_downloaded(job, source, output), job, job.report())
+
+
+def _made(data: Data | Generated | None) -> Generated | None:
+    """Return "generated" if samples are to be made from the model."""
+    return GENERATED if isinstance(data, str) and data == GENERATED else None
+
+
+def _submitted(
+    client: Client,
+    source: Path,
+    data: Data | Generated | None,
+    targets: Any,
+    steps: Sequence[Step] | None,
+    max_quality_drop: float | None,
+    options: JobOptions,
+) -> Handle:
+    """Upload model and data, and create the job; what no job came of is deleted again."""
+    with contextlib.ExitStack() as unused:
+        uploaded = client.models.upload(source, wait=False)
+        unused.callback(_forget, client.models.delete, uploaded.id)
+        with _naming(source):
+            uploaded = client.models.wait(uploaded)
+        dataset = None
+        if data is not None and not _made(data):
+            dataset = client.datasets.upload(data, model=uploaded, targets=targets, wait=False)
+            unused.callback(_forget, client.datasets.delete, dataset.id)
+            with _naming(data if isinstance(data, str | Path) else "the data"):
+                dataset = client.datasets.wait(dataset)
+        job = client.jobs.create(
+            uploaded,
+            steps,
+            dataset=dataset,
+            data=_made(data),
+            max_quality_drop=max_quality_drop,
+            **options,
+        )
+        unused.pop_all()
+    return job
+
+
+def _downloaded(job: Handle, source: Path, output: str | Path | None) -> Path:
+    """Download a job's first file: as ``output`` says, or beside the model."""
+    target = Path(output) if output else _beside(source, job)
+    try:
+        return job.download(target)
+    except Misnamed:  # an ONNX model of 2 GiB is a zip, which its job does not know before
+        return job.download(target.with_suffix(suffix_of(job.artifacts[0])))
 
 
 def _require_possible(
     client: Client,
     steps: Sequence[Step] | None,
-    made: bool,
+    data: Generated | None,
     max_quality_drop: float | None,
     options: JobOptions,
 ) -> None:
@@ -135,7 +157,6 @@ def _require_possible(
     Raises:
         Invalid: more is wrong than that there is no model yet.
     """
-    data = GENERATED if made else None
     try:
         client.jobs.plan("", steps, data=data, max_quality_drop=max_quality_drop, **options)
     except Invalid as refused:
