@@ -47,7 +47,7 @@ _NOT_FINITE = "Its outputs are not finite where those of the ONNX graph are, or 
 
 
 @dataclass(frozen=True)
-class Judged:
+class ArtifactJudgements:
     """What was measured of the artifacts."""
 
     figures: dict[OutputFormat, ArtifactFigures]
@@ -64,7 +64,7 @@ def judge(
     evaluation_set: EvaluationSet,
     settings: Evaluate,
     events: Events,
-) -> Judged:
+) -> ArtifactJudgements:
     """Run every artifact on its own runtime, for its latency and the quality of its outputs.
 
     Args:
@@ -95,7 +95,7 @@ def judge(
             else:
                 figures[name] = ArtifactFigures(ran=False, reason=opened)
     if not runners:
-        return Judged(figures, [])
+        return ArtifactJudgements(figures, [])
     replays = {name: made.replay for name, made in delivered.made.items() if made.replay}
     local = {name: runner for name, runner in runners.items() if name not in replays}
     times, compared = _times(original, graph, local, evaluation_set)
@@ -110,7 +110,7 @@ def judge(
         kept_back = judged.reason or delivered.made[name].reason or (lost and f"It {lost}.")
         figures[name] = judged.model_copy(update={"reason": kept_back})
         compared += [f"The file for {name} {lost}."] if lost else []
-    return Judged(figures, compared)
+    return ArtifactJudgements(figures, compared)
 
 
 def _opened(made: Made, evaluation_set: EvaluationSet) -> Runner | str:

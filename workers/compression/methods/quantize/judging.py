@@ -28,7 +28,7 @@ _RANKED = 8
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _LimitedDrop:
     """The drop of a graph, and the limit up to which it had to be exact."""
 
     drop: Drop
@@ -74,13 +74,13 @@ class Judging:
             digests = tuple(map(sha256, files_of(path)))
             known = self.limit, digests
             if known not in self._drops:
-                judged = self._context.prices.figures(
+                limited = self._context.prices.figures(
                     ("drop", digests),
-                    _Judged,
-                    lambda: _Judged(self._bounded.drop(path, self.limit), self.limit),
-                    lambda judged: judged.holds_for(self.limit),
+                    _LimitedDrop,
+                    lambda: _LimitedDrop(self._bounded.drop(path, self.limit), self.limit),
+                    lambda limited: limited.holds_for(self.limit),
                 )
-                self._drops[known] = judged.drop
+                self._drops[known] = limited.drop
             return self._drops[known]
 
     def leaving(self, loss: float) -> "Judging":
