@@ -185,6 +185,12 @@ LEFT_ALONE: dict[str, tuple[str, str, dict[str, tuple[int, ...]], str]] = {
         {"w": (12, 8), "v": (5, 2)},
         "passes through Einsum",
     ),
+    "states of a recurrent layer": (
+        ROWS,
+        "a = GRU<hidden_size = 8>(x, w, r) b = Squeeze(a, one) y = MatMul(b, v)",
+        {"w": (1, 24, 12), "r": (1, 24, 8), "v": (8, 2)},
+        "keep their width",
+    ),
     "a branch of the graph": (
         ROWS,
         (

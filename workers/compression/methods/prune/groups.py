@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.domain.steps import Skipped
 from workers.compression.graph.kept import Kept
-from workers.compression.graph.operators import channel_axis, is_layer, operand
+from workers.compression.graph.operators import RECURRENT, channel_axis, is_layer, operand
 from workers.compression.methods.prune import extents
 from workers.compression.methods.prune.extents import SHAPED, Extent
 from workers.compression.methods.prune.rules import RULES
@@ -31,6 +31,8 @@ Removed = NDArray[np.bool_]
 INSIDE = "it lies inside a branch or loop of the graph"
 
 _COUPLED = "all its channels are coupled, so that none can be removed alone"
+
+_STATES = "the states of a recurrent layer keep their width"
 
 
 @dataclass(frozen=True)
@@ -295,6 +297,8 @@ def _skipped(
     """Return the layers that have no removable output channel, each with the reason."""
     refusals = []
     for node in model.graph.all_nodes():
+        if node.op_type in RECURRENT:
+            refusals.append(Skipped(node=str(node.name), reason=_STATES))
         weight = operand(node, 1) if is_layer(node) else None
         if weight is None or not weight.is_initializer():
             continue
