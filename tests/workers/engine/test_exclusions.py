@@ -23,6 +23,7 @@ from workers.compression.measure.latency import time_ratio
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 from workers.compression.methods.quantize.exclusions import NOT_SLOWER, file_bytes, unprofitable
+from workers.compression.methods.quantize.rest import store_rest
 from workers.compression.samples.context import Context, Samples
 
 RNG = np.random.default_rng(5)
@@ -186,6 +187,17 @@ def test_what_is_ignored_stays_as_it_is(tmp_path: Path) -> None:
     assert kept is not None
     np.testing.assert_array_equal(kept.numpy(), table.numpy())
     assert [each.node for each in outcome.skipped if each.reason == "named in 'ignore'"]
+
+
+def test_a_layer_in_integers_is_not_refused_for_its_integers(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    context = tagger(path)
+    integers = step(path, context, mode="dynamic", force=True)
+    outcome = store_rest(integers, Quantize(), None, context, None)
+    done = {layer.node for layer in outcome.layers}
+    assert len(done) > len(integers.layers) > 0
+    assert {item.node for item in outcome.skipped} <= {node.name for node in named(path).graph}
+    assert not done & {item.node for item in outcome.skipped}
 
 
 @pytest.mark.parametrize("mode", ["dynamic", "static", "float16"])

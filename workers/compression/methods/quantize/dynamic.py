@@ -132,10 +132,12 @@ def _replace(
     alpha = node.attributes.get_float("alpha", 1.0) if node.op_type == "Gemm" else 1.0
     factor = np.float32(alpha) * grid.scale
     middle = writer.once(grid.zero_point.reshape(-1)[:1].reshape(()))
-    steps = [
-        writer.edit.node("MatMulInteger", [rounded, stored, zero, middle], f"{node.name}_integer"),
-    ]
-    steps.append(writer.edit.node("Cast", [steps[0].outputs[0]], f"{node.name}_cast", to=_FLOAT))
+    product = writer.edit.node(
+        "MatMulInteger", [rounded, stored, zero, middle], f"{node.name}_integer"
+    )
+    product.name = node.name
+    steps = [product]
+    steps.append(writer.edit.node("Cast", [product.outputs[0]], f"{node.name}_cast", to=_FLOAT))
     scales = writer.edit.constant(f"{stored.name}_scale", factor)
     steps.append(writer.edit.node("Mul", [scale, scales], f"{node.name}_scales"))
     steps.append(
