@@ -1,8 +1,17 @@
 """Values that are made once and never changed, and what is asked for in a request."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from app.domain.fault_words import SAID
 
 
 class Frozen(BaseModel):
@@ -23,3 +32,25 @@ class Asked(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, field_title_generator=words)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_the_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Say beside an unknown field which ones there are."""
+        try:
+            return handler(value)
+        except ValidationError as error:
+            faults = [cls._fault(fault) for fault in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(error.title, faults) from None
+
+    @classmethod
+    def _fault(cls, fault: ErrorDetails) -> InitErrorDetails:
+        kind: str | PydanticCustomError = fault["type"]
+        if kind == "extra_forbidden" and len(fault["loc"]) == 1:
+            words = f"is not a field that is known here: there are {', '.join(cls.model_fields)}"
+            kind = PydanticCustomError(SAID, words)
+        elif kind == SAID:
+            kind = PydanticCustomError(SAID, fault["msg"])
+        return InitErrorDetails(
+            type=kind, loc=fault["loc"], input=fault["input"], ctx=fault.get("ctx", {})
+        )

@@ -25,6 +25,9 @@ from app.web.arrivals import moving
 from app.web.gateway import Call
 
 _FIELD = "file"
+_UNKNOWN_FIELD = (
+    f"is unknown: send one field, '{_FIELD}', and say the rest in the query, as in '?name='"
+)
 
 Name = Annotated[str | None, Query(max_length=200, description="What to call it.")]
 Filename = Annotated[str | None, Query(max_length=500, description="The file's name.")]
@@ -274,7 +277,7 @@ class _Form:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode(errors="replace")
         if name != _FIELD:
-            raise _field_fault(name, f"is unknown: send one field, '{_FIELD}'")
+            raise _field_fault(name, _UNKNOWN_FIELD)
         self._files += 1
         if self._files > 1:
             raise _field_fault(name, "is there twice: send one file at a time")

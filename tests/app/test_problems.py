@@ -89,6 +89,23 @@ def test_a_body_that_is_wrong(
         assert streamed.status_code == status
 
 
+def test_a_field_that_is_unknown_is_refused_with_those_that_there_are(service: Service) -> None:
+    step = {"method": "quantize", "recover": {"epoch": 5}, "bits": 8, "percentile": 7}
+    body = {"model": "mdl_1", "steps": [step], "require": {"quality": 1}}
+    answer = service.http.post("/v1/jobs/plan", json=body)
+    said = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
+    assert set(said) == {
+        "#/steps/0/recover/epoch",
+        "#/steps/0/bits",
+        "#/steps/0/percentile",
+        "#/require/quality",
+    }
+    assert said["#/require/quality"].endswith("known here: there are max_quality_drop")
+    assert ": there are method, mode, " in said["#/steps/0/bits"]
+    assert "epochs" in said["#/steps/0/recover/epoch"]
+    assert said["#/steps/0/percentile"].startswith("must be ")
+
+
 def test_text_that_cannot_be_stored_is_refused(service: Service) -> None:
     body = {"model": service.model(), "steps": [{"method": "quantize", "mode": "dynamic"}]}
     for change in ({"name": "a\0b"}, {"tags": ["\0"]}):
