@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from app.domain.steps.recover import Change
+from benchmarks import _training
 from benchmarks._cache import CACHE
 from benchmarks._classes import ALPHABET, TASKS, Data
 from benchmarks._networks import Inverted, Residual, conv_norm
@@ -25,7 +26,6 @@ from workers.compression.samples.layout import Layout
 from workers.compression.targets import onnx as target
 
 THREADS = 1
-BATCH = 64
 PEAK_RATE = 1e-2
 
 
@@ -131,17 +131,12 @@ def train(network: nn.Module, subject: Subject) -> None:
     data, epochs, augmentation = subject.data, subject.epochs, subject.augmentation
     random = np.random.default_rng(0)
     inputs, classes = (torch.from_numpy(array) for array in data.train)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
-    steps = len(inputs) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, subject.peak_rate, epochs * steps)
-    network.train()
-    for _ in range(epochs):
-        for rows in torch.randperm(len(inputs))[: steps * BATCH].view(-1, BATCH):
-            optimizer.zero_grad()
-            batch = augment(inputs[rows], augmentation, random) if augmentation else inputs[rows]
-            torch.autograd.backward(F.cross_entropy(network(batch), classes[rows]))
-            optimizer.step()
-            schedule.step()
+
+    def loss(rows: Tensor) -> Tensor:
+        batch = augment(inputs[rows], augmentation, random) if augmentation else inputs[rows]
+        return F.cross_entropy(network(batch), classes[rows])
+
+    _training.one_cycle(network, loss, len(inputs), epochs, subject.peak_rate)
 
 
 def context(original: Path, data: Data, seed: int) -> Context:

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from app.domain.reports import Measures, Report
-from benchmarks import _clothes, _engine
+from benchmarks import _clothes, _engine, _training
 from benchmarks._cache import CACHE
+from benchmarks._mobile_networks import convnext, efficientnet, mobilenet_v3
 from benchmarks._networks import Vit, resnet, small_mobilenet_v2
 from workers.compression.learning.augment import augment
 from workers.compression.samples.context import Samples
@@ -32,10 +33,9 @@ from workers.compression.targets import onnx as target
 
 SEED, THREADS = _engine.SEED, _engine.THREADS
 SAMPLES = 6_000
-BATCH = 64
 AUGMENT = ("flip",)
-PEAK_RATE, _WEIGHT_DECAY = 0.01, 0.01
-_PEAK_RATES = {"vit": 0.001}
+PEAK_RATE = 0.01
+_PEAK_RATES = {"vit": 0.001, "convnext": 0.002}
 """Of networks that do not learn at ``PEAK_RATE``."""
 
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
@@ -43,6 +43,9 @@ NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "resnet20": lambda: resnet(3, channels=1),
     "mobilenet_v2": lambda: small_mobilenet_v2(channels=1),
     "vit": lambda: Vit(width=96, layers=4, channels=1),
+    "mobilenet_v3": mobilenet_v3,
+    "efficientnet": efficientnet,
+    "convnext": convnext,
 }
 """Small enough to be trained in minutes on one core."""
 
@@ -170,7 +173,7 @@ def trained(name: str, training: Training = ALIKE) -> Path:
     """Return a trained network of ``NETWORKS`` as ONNX; it is trained once and kept."""
     return kept(
         f"{name}.onnx",
-        lambda path: export(module(name, training), path),
+        lambda path: _training.export(module(name, training), path),
         network=NETWORKS[name](),
         training=_facts(name, training),
     )
@@ -193,7 +196,7 @@ def module(name: str, training: Training = ALIKE) -> nn.Module:
 
 def _facts(name: str, training: Training) -> Sequence[Any]:
     rate = _PEAK_RATES.get(name, PEAK_RATE)
-    own = (training.epochs, rate, _WEIGHT_DECAY, BATCH, AUGMENT)
+    own = (training.epochs, rate, _training.WEIGHT_DECAY, _training.BATCH, AUGMENT)
     return own if training.images is None else (*own, training.images)
 
 
@@ -204,25 +207,10 @@ def _engine_sees() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         return arrays["image"][seen], arrays["targets"][seen]
 
 
-def export(network: nn.Module, path: Path) -> None:
-    """Write a network as ONNX whose batch is dynamic."""
-    torch.onnx.export(
-        network.eval(),
-        (torch.zeros(2, 1, 32, 32),),
-        path,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-
-
 def train(
     network: nn.Module, epochs: int, peak_rate: float, images_seen: int | None = None
 ) -> None:
-    """Train with AdamW, one cycle of the learning rate, on labels.
+    """Train on images of clothes and their classes.
 
     Args:
         network: changed in place.
@@ -236,14 +224,9 @@ def train(
     arrays = _engine_sees() if images_seen is None else _clothes.framed("train")
     images, targets = (torch.from_numpy(each[:images_seen]) for each in arrays)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch: tensors only
-    network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=_WEIGHT_DECAY)
-    steps = len(images) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_rate, epochs * steps)
-    for _ in range(epochs):
-        for chosen in torch.randperm(len(images))[: steps * BATCH].view(-1, BATCH):
-            batch = augment(images[chosen], AUGMENT, random)
-            optimizer.zero_grad()
-            torch.autograd.backward(F.cross_entropy(network(batch), targets[chosen]))
-            optimizer.step()
-            schedule.step()
+
+    def loss(chosen: Tensor) -> Tensor:
+        batch = augment(images[chosen], AUGMENT, random)
+        return F.cross_entropy(network(batch), targets[chosen])
+
+    _training.one_cycle(network, loss, len(images), epochs, peak_rate)

@@ -25,7 +25,7 @@ import numpy as np
 from torch import nn
 
 import workers.compression
-from benchmarks import _task
+from benchmarks import _task, _training
 from benchmarks._report import Bar, conclude
 from benchmarks._task import ALIKE, WELL, Training
 from benchmarks._torch_pruning import PRUNERS, cut
@@ -98,16 +98,16 @@ def theirs(subject: Subject, pruner: str, times: float, rate: float) -> Path:
     def make(path: Path) -> None:
         pruned = cut(subject.module, pruner, times)
         _task.train(pruned, EPOCHS, rate)
-        _task.export(pruned, path)
+        _training.export(pruned, path)
 
-    return _finished(subject, f"{pruner} {times} {rate}", make, _task.BATCH, _task.AUGMENT)
+    return _finished(subject, f"{pruner} {times} {rate}", make, _training.BATCH, _task.AUGMENT)
 
 
 def ours(subject: Subject, ratio: float, of: str) -> Path:
     """Return what the engine makes of a network."""
     recover: dict[str, Any] = {
         "epochs": EPOCHS,
-        "batch_size": _task.BATCH,
+        "batch_size": _training.BATCH,
         "augment": list(_task.AUGMENT),
     }
     step = {"method": "prune", "ratio": ratio, "of": of, "recover": recover}

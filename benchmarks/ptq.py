@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import _engine, _ocr, _packaged, _ptq_bars, _ptq_page, _task
+from benchmarks import _detector, _engine, _ocr, _packaged, _ptq_bars, _ptq_page, _task, _unet
 from benchmarks._engine import SEED
 from benchmarks._ptq_peers import PEERS, SECONDS, Peer
 from benchmarks._report import RESULTS, conclude, record
@@ -63,6 +63,8 @@ SUBJECTS: Mapping[str, Callable[[], Subject]] = {
     "PP-OCRv6": _reader,
     "MiniLM": _retrieval,
     **{name: partial(_network, name) for name in _task.NETWORKS},
+    "unet": partial(Subject, _unet.model, _unet.dataset, _unet.measures),
+    "detector": partial(Subject, _detector.model, _detector.dataset, _detector.measures),
 }
 """Trained models, each with what it takes to judge it."""
 
@@ -113,8 +115,10 @@ def _row(subject: Subject, way: str) -> Row:
     """Return what a way made of a model, or why it failed, and on what."""
     facts = {"at": f"{datetime.now(UTC):%d %B %Y %H:%M}", "versions": versions()}
     with tempfile.TemporaryDirectory(prefix="planish-bench-") as scratch:
-        result, started = Path(scratch) / "model.onnx", time.monotonic()
+        result = Path(scratch) / "model.onnx"
+        subject.model(), subject.dataset()  # what is trained or drawn first takes no time of a way
         try:
+            started = time.monotonic()
             _make(subject, way, result)
             seconds = time.monotonic() - started
             figures = _figures(subject, result) | {"seconds": round(seconds, 1)}

@@ -24,7 +24,6 @@ from app.domain.steps.recover import Recover
 from benchmarks._classes import Data
 from benchmarks._report import Bar, conclude, seeds_asked
 from benchmarks._small import (
-    BATCH,
     THREADS,
     Letters,
     Subject,
@@ -35,6 +34,7 @@ from benchmarks._small import (
     tested,
     trained,
 )
+from benchmarks._training import BATCH
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
 from workers.compression.learning.recovery import recover
