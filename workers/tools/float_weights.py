@@ -10,35 +10,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.tools.tflite import code_of, packed, schema, unpacked
+from workers.tools.tflite import code_of, schema
 
 
-def with_float_weights(model: bytes) -> bytes:
-    """Return a model whose weights with a scale for each channel are floats where it reads floats.
+def store_floats(model: Any) -> bool:
+    """Store weights with a scale for each channel as floats where floats are read, in place.
 
     Layers that compute in integers keep theirs.
+
+    Returns:
+        Whether there were any.
     """
-    read, names = unpacked(model), schema()
-    freed = set[int]()
-    for graph in read.subgraphs:
+    names, freed = schema(), set[int]()
+    for graph in model.subgraphs:
         for operator in list(graph.operators):
-            kind = code_of(read.operatorCodes[operator.opcodeIndex])
+            kind = code_of(model.operatorCodes[operator.opcodeIndex])
             if kind != names.BuiltinOperator.DEQUANTIZE:
                 continue
             stored, real = (graph.tensors[ends[0]] for ends in (operator.inputs, operator.outputs))
-            data = read.buffers[stored.buffer].data
+            data = model.buffers[stored.buffer].data
             if stored.type != names.TensorType.INT8 or data is None or not _by_channel(stored):
                 continue
-            real.buffer = len(read.buffers)
-            read.buffers.append(names.BufferT())
-            read.buffers[-1].data = _floats(stored, np.asarray(data, np.uint8)).view(np.uint8)
+            real.buffer = len(model.buffers)
+            model.buffers.append(names.BufferT())
+            model.buffers[-1].data = _floats(stored, np.asarray(data, np.uint8)).view(np.uint8)
             graph.operators.remove(operator)
             freed.add(stored.buffer)
-    if not freed:
-        return model
-    for buffer in freed - _read_buffers(read):
-        read.buffers[buffer].data = None
-    return packed(read, len(model))
+    for buffer in freed - _read_buffers(model):
+        model.buffers[buffer].data = None
+    return bool(freed)
 
 
 def _read_buffers(model: Any) -> set[int]:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.directory import ToolTask
-from workers.tools.float_weights import with_float_weights
-from workers.tools.micro_kernels import with_float_extremes, with_newer_kernels
-from workers.tools.micro_parts import with_few_parts
+from workers.tools.float_weights import store_floats
+from workers.tools.micro_kernels import find_extremes_by_floats, select_by_newer
+from workers.tools.micro_parts import in_few_parts
 from workers.tools.printing import printed
 from workers.tools.rounding import real_values, rounded_values
-from workers.tools.tflite import code_of, schema, unpacked
+from workers.tools.tflite import code_of, packed, schema, unpacked
 from workers.tools.work import Arrays, Refused
 
 MAX_BYTES = 16 << 20
@@ -27,6 +27,8 @@ _ARENA = 64 << 20
 """Bytes that the interpreter gets here: one that gets too few may crash."""
 _ARENA_STEP = 1024
 _LINE = 12
+_MENDS = store_floats, select_by_newer, find_extremes_by_floats, in_few_parts
+"""What is changed in place, for the interpreter's kernels; each returns whether it found any."""
 _NAMES = {"UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM"}
 """Kernels whose method of the resolver is not their name in camel case."""
 _UNKNOWN = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
@@ -82,14 +84,16 @@ def write(model: bytes, archive: Path) -> None:
     Raises:
         Refused: it is too large, or the interpreter has no kernel for an operator of it.
     """
-    for mend in (with_float_weights, with_newer_kernels, with_float_extremes, with_few_parts):
-        model = mend(model)
+    objects = unpacked(model)
+    changed = [mend(objects) for mend in _MENDS]
+    if any(changed):
+        model = packed(objects, len(model))
     if len(model) > MAX_BYTES:
         raise Refused(
             f"the model has {len(model)} bytes, and {MAX_BYTES} are what microcontrollers hold at"
             " most: prune and quantize it"
         )
-    names = list(_kernels(model))
+    names = list(_kernels(objects))
     methods = [f"  TF_LITE_ENSURE_STATUS(resolver.{_method(name)}());" for name in names]
     rows = [
         f"  {', '.join(f'0x{byte:02x}' for byte in model[start : start + _LINE])},"
@@ -101,18 +105,18 @@ def write(model: bytes, archive: Path) -> None:
         "op_resolver.h": _RESOLVER.format(count=len(names), lines="\n".join(methods)),
         "kernels.txt": "".join(f"{name}\n" for name in names),
     }
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.writestr(zipfile.ZipInfo("model.tflite"), model)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr(zipfile.ZipInfo("model.tflite"), model)
         for name, text in texts.items():
             entry = zipfile.ZipInfo(name)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            packed.writestr(entry, text)
+            zipped.writestr(entry, text)
 
 
 def open_file(archive: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
     """Open the model in a zip on the interpreter of microcontrollers."""
-    with zipfile.ZipFile(archive) as packed:
-        interpreter = _interpreter(packed.read("model.tflite"), archive.parent)
+    with zipfile.ZipFile(archive) as zipped:
+        interpreter = _interpreter(zipped.read("model.tflite"), archive.parent)
     outputs = _count(interpreter.get_output_details)
 
     def run(arrays: Arrays) -> Arrays:
@@ -122,7 +126,8 @@ def open_file(archive: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
         try:
             interpreter.invoke()
         except RuntimeError as error:
-            raise Refused(_said_again(interpreter, archive.parent) or str(error)) from error
+            why = _why_it_fails(interpreter, archive.parent) or str(error)
+            raise Refused(why) from error
         return [
             real_values(
                 interpreter.get_output(index), _detail(interpreter.get_output_details(index))
@@ -133,8 +138,8 @@ def open_file(archive: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
     return run
 
 
-def _said_again(interpreter: Any, scratch: Path) -> str:
-    """Return what the interpreter prints of a run that fails, by running it again."""
+def _why_it_fails(interpreter: Any, scratch: Path) -> str:
+    """Run a model that fails once more, and return why, of what the interpreter prints then."""
     with printed(scratch) as read:
         try:
             interpreter.invoke()
@@ -143,15 +148,14 @@ def _said_again(interpreter: Any, scratch: Path) -> str:
     return ""
 
 
-def _kernels(model: bytes) -> Iterator[str]:
+def _kernels(model: Any) -> Iterator[str]:
     """Yield the names of the model's operators, each once, in order."""
     names = {
         code: name for name, code in vars(schema().BuiltinOperator).items() if isinstance(code, int)
     }
-    read = unpacked(model)
     kinds = (
-        read.operatorCodes[operator.opcodeIndex]
-        for graph in read.subgraphs
+        model.operatorCodes[operator.opcodeIndex]
+        for graph in model.subgraphs
         for operator in graph.operators
     )
     yield from dict.fromkeys(names[code_of(kind)] for kind in kinds)

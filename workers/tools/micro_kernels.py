@@ -2,51 +2,56 @@
 
 from typing import Any
 
-from workers.tools.tflite import code_of, packed, schema, unpacked
+from workers.tools.tflite import code_of, schema
 
 
-def with_newer_kernels(model: bytes) -> bytes:
-    """Return a model that selects by SELECT_V2, as there is no SELECT on microcontrollers.
+def select_by_newer(model: Any) -> bool:
+    """Select by SELECT_V2, in place, as there is no SELECT on microcontrollers.
 
     The newer operator broadcasts, and does the same where all shapes are equal. SELECT also takes a
     condition for each row alone; such a one is left.
+
+    Returns:
+        Whether anything was changed.
     """
-    objects, names = unpacked(model), schema()
+    names = schema()
     old = [
         index
-        for index, kind in enumerate(objects.operatorCodes)
+        for index, kind in enumerate(model.operatorCodes)
         if code_of(kind) == names.BuiltinOperator.SELECT
     ]
     chosen = [
         operator
-        for graph in objects.subgraphs
+        for graph in model.subgraphs
         for operator in graph.operators
         if operator.opcodeIndex in old and _ranks_are_equal(graph.tensors, operator.inputs)
     ]
     if not chosen:
-        return model
+        return False
     newer = names.OperatorCodeT()
     newer.builtinCode = newer.deprecatedBuiltinCode = names.BuiltinOperator.SELECT_V2
     newer.version = 1
     for operator in chosen:
-        operator.opcodeIndex = len(objects.operatorCodes)
+        operator.opcodeIndex = len(model.operatorCodes)
         operator.builtinOptionsType = names.BuiltinOptions.SelectV2Options
         operator.builtinOptions = names.SelectV2OptionsT()
-    objects.operatorCodes.append(newer)
-    return packed(objects, len(model))
+    model.operatorCodes.append(newer)
+    return True
 
 
-def with_float_extremes(model: bytes) -> bytes:
-    """Return a model that finds by floats whether any or all truth values are true.
+def find_extremes_by_floats(model: Any) -> bool:
+    """Find by floats whether any or all truth values are true, in place.
 
     LiteRT makes integers of them, and the kernel of microcontrollers takes the largest of floats
     alone. Masks are found so.
+
+    Returns:
+        Whether anything was changed.
     """
-    objects, names = unpacked(model), schema()
-    kinds, types = names.BuiltinOperator, names.TensorType
-    codes = [code_of(kind) for kind in objects.operatorCodes]
+    kinds, types = schema().BuiltinOperator, schema().TensorType
+    codes = [code_of(kind) for kind in model.operatorCodes]
     found = False
-    for graph in objects.subgraphs:
+    for graph in model.subgraphs:
         tensors = graph.tensors
         casts = [each for each in graph.operators if codes[each.opcodeIndex] == kinds.CAST]
         of_truth = {
@@ -67,7 +72,7 @@ def with_float_extremes(model: bytes) -> bytes:
             ):
                 tensors[read].type = tensors[given].type = types.FLOAT32
                 found = True
-    return packed(objects, len(model)) if found else model
+    return found
 
 
 def _readers(graph: Any, tensor: int) -> list[Any]:

@@ -3,29 +3,28 @@
 from copy import copy
 from typing import Any
 
-from workers.tools.tflite import code_of, packed, schema, unpacked
+from workers.tools.tflite import code_of, schema
 
 _MOST = 10
 """The arrays that the kernel of CONCATENATION takes."""
 
 
-def with_few_parts(model: bytes) -> bytes:
-    """Return a model that puts at most ten arrays together at a time.
+def in_few_parts(model: Any) -> bool:
+    """Put at most ten arrays together at a time, in place; return whether there were more.
 
     A layer that goes through moments puts one together for each.
     """
-    objects, names = unpacked(model), schema()
-    found = False
-    for graph in objects.subgraphs:
+    names, found = schema(), False
+    for graph in model.subgraphs:
         operators = []
         for operator in graph.operators:
-            kind = code_of(objects.operatorCodes[operator.opcodeIndex])
+            kind = code_of(model.operatorCodes[operator.opcodeIndex])
             while kind == names.BuiltinOperator.CONCATENATION and len(operator.inputs) > _MOST:
                 operators += _put_together(graph.tensors, operator)
                 found = True
             operators.append(operator)
         graph.operators = operators
-    return packed(objects, len(model)) if found else model
+    return found
 
 
 def _put_together(tensors: list[Any], operator: Any) -> list[Any]:
