@@ -248,8 +248,6 @@ class ToolTask(BaseModel):
     format: OutputFormat
     file: str
     """The name of the artifact."""
-    quantized: bool
-    """Whether the program rounds to integers."""
     outputs: int
     """The number of outputs of the model."""
     threads: int

@@ -10,7 +10,7 @@ from typing import Any
 from app.domain.directory import ToolTask
 from workers.tools.flatbuffer import Schema
 from workers.tools.printing import printed
-from workers.tools.work import Arrays, Converter, Refused, work
+from workers.tools.work import Arrays, Converter, RefusedOperator, work
 
 _DEQUANTIZE = "dequantize_per_"
 _FAILED = re.compile(r"Failed to create (\w+) node")
@@ -51,7 +51,7 @@ def open_file(artifact: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
     """Open a file's one method.
 
     Raises:
-        Refused: a kernel refuses its operator; the text names it.
+        RefusedOperator: a kernel refuses its operator; the text names it.
     """
     import executorch.kernels.quantized  # noqa: F401 (registers the kernels of rounding)
     import torch
@@ -61,7 +61,7 @@ def open_file(artifact: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
         try:
             method = Runtime.get().load_program(artifact).load_method("forward")
         except RuntimeError as error:
-            raise Refused(refusal(read()) or str(error)) from error
+            raise RefusedOperator(refusal(read()) or str(error)) from error
 
     def run(arrays: Arrays) -> Arrays:
         return [each.numpy() for each in method.execute([torch.from_numpy(a) for a in arrays])]

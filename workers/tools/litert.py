@@ -10,6 +10,7 @@ from typing import Any
 
 from app.domain.directory import ToolTask
 from workers.tools import micro
+from workers.tools.culprit import rounds
 from workers.tools.rounding import real_values, rounded_values
 from workers.tools.work import Arrays, Converter, work
 
@@ -27,14 +28,14 @@ def main(directory: Path) -> int:
     )
 
 
-def convert(program: Any, task: ToolTask, artifact: Path) -> None:
+def convert(program: Any, _task: ToolTask, artifact: Path) -> None:
     """Convert an exported program, with the grids that stand in it where it rounds."""
     import litert_torch
     from litert_torch.quantize import pt2e_quantizer
     from litert_torch.quantize.quant_config import QuantConfig
 
     config = None
-    if task.quantized:
+    if rounds(program):
         # Any static configuration will do: it says that the program's own grids are to be kept.
         static = pt2e_quantizer.get_symmetric_quantization_config()
         config = QuantConfig(pt2e_quantizer=pt2e_quantizer.PT2EQuantizer().set_global(static))

@@ -19,7 +19,7 @@ from workers.tools.micro_parts import in_few_parts
 from workers.tools.printing import printed
 from workers.tools.rounding import real_values, rounded_values
 from workers.tools.tflite import code_of, packed, schema, unpacked
-from workers.tools.work import Arrays, Refused
+from workers.tools.work import Arrays, Refused, RefusedOperator
 
 MAX_BYTES = 16 << 20
 """Of a model: about the flash of the largest microcontrollers."""
@@ -82,7 +82,8 @@ def write(model: bytes, archive: Path) -> None:
     Weights that layers read as floats are floats in it; see ``float_weights``.
 
     Raises:
-        Refused: it is too large, or the interpreter has no kernel for an operator of it.
+        Refused: it is too large.
+        RefusedOperator: the interpreter has no kernel for an operator of it.
     """
     objects = unpacked(model)
     changed = [mend(objects) for mend in _MENDS]
@@ -127,7 +128,7 @@ def open_file(archive: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
             interpreter.invoke()
         except RuntimeError as error:
             why = _why_it_fails(interpreter, archive.parent) or str(error)
-            raise Refused(why) from error
+            raise RefusedOperator(why) from error
         return [
             real_values(
                 interpreter.get_output(index), _detail(interpreter.get_output_details(index))
@@ -175,7 +176,8 @@ def _least_arena(model: bytes, scratch: Path) -> int:
         scratch: a directory for what the interpreter prints.
 
     Raises:
-        Refused: the interpreter refuses the model, or does not say what it has allocated.
+        RefusedOperator: the interpreter refuses the model.
+        Refused: it does not say what it has allocated.
     """
     interpreter = _interpreter(model, scratch)
     with printed(scratch) as read:
@@ -191,7 +193,7 @@ def _interpreter(model: bytes, scratch: Path) -> Any:
     """Open a model on the interpreter of microcontrollers.
 
     Raises:
-        Refused: it refuses the model; the text names the operator.
+        RefusedOperator: it refuses the model; the text names the operator.
     """
     from tflite_micro.python.tflite_micro import runtime
 
@@ -199,7 +201,7 @@ def _interpreter(model: bytes, scratch: Path) -> Any:
         try:
             return runtime.Interpreter.from_bytes(model, arena_size=_ARENA)
         except RuntimeError as error:
-            raise Refused(refusal(read()) or str(error)) from error
+            raise RefusedOperator(refusal(read()) or str(error)) from error
 
 
 def refusal(printed: str) -> str:

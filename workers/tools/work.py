@@ -4,6 +4,7 @@ Only the conversion and the runtime differ; see ``litert``.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from app.domain.directory import (
     ToolTask,
 )
 from app.domain.targets import OutputFormat
+from workers.tools.culprit import first_refused
 
 Arrays = list[NDArray[Any]]
 
@@ -34,6 +36,10 @@ _SAID = 600
 
 class Refused(Exception):  # noqa: N818 (as the problems of app.domain are named)
     """A converter does not take the model; the text says why, to users."""
+
+
+class RefusedOperator(Refused):
+    """It does not take an operator of the model."""
 
 
 @dataclass(frozen=True)
@@ -62,26 +68,45 @@ def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> Too
     import torch
     import torch.ao.quantization.fx._decomposed  # registers the operators of rounding
 
-    from workers.compression.faults import is_limit, refusal, sentence
+    from workers.compression.faults import is_limit, sentence
 
     torch.set_num_threads(task.threads)
     artifact = directory / ARTIFACTS / task.file
+    runs = list(_runs(own))
+
+    def opened(program: Any) -> Callable[[Arrays], Arrays]:
+        converter.convert(program, task, artifact)
+        return converter.open(artifact, task)
+
     try:
-        converter.convert(torch.export.load(own / PROGRAM), task, artifact)
-        run = converter.open(artifact, task)
-        runs = list(_runs(own))
+        run = opened(torch.export.load(own / PROGRAM))
         found = [run(arrays) for arrays in runs]
     except Exception as error:  # whatever a converter raises is its refusal
         if is_limit(error):
             raise
+        node = None
+        if isinstance(error, RefusedOperator) or not isinstance(error, Refused):
+            with suppress(Exception):  # the reason is told without the node then
+                program = torch.export.load(own / PROGRAM)
+                node = first_refused(program, lambda beginning: opened(beginning)(runs[0]))
         artifact.unlink(missing_ok=True)
-        said = error if isinstance(error, Refused) else f"the converter refuses: {refusal(error)}"
-        return ToolAnswer(runtime=converter.runtime, refused=sentence(said, _SAID))
+        return ToolAnswer(runtime=converter.runtime, refused=sentence(_why(error, node), _SAID))
     (own / OUTPUTS).mkdir(exist_ok=True)
     for index in range(task.outputs):
         np.save(own / OUTPUTS / f"{index}.npy", np.stack([each[index] for each in found]))
     took = _milliseconds(directory / ORIGINAL, runs[0], run, task.threads)
     return ToolAnswer(runtime=converter.runtime, milliseconds=took)
+
+
+def _why(error: Exception, node: str | None) -> str:
+    """Return why a model is refused, and the node at which it is, if that is known."""
+    from workers.compression.faults import note_node, refusal, sentence
+
+    if isinstance(error, Refused):
+        return f"{sentence(error, _SAID)} It is node {node} of the model." if node else str(error)
+    if node:
+        note_node(error, node)
+    return f"the converter refuses: {refusal(error)}"
 
 
 def _runs(own: Path) -> Iterator[Arrays]:

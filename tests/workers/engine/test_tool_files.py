@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 import workers
+from app.domain.directory import Result
 from app.domain.targets import TOOL_OF, OutputFormat
 from tests.workers.engine.conftest import Run, report_of
 from workers.tools import environments
@@ -17,8 +18,8 @@ TOOLS = environments.base(None)
 CODE = "import sys, pathlib; from workers.tools.{} import main; main(pathlib.Path('job'))"
 
 
-def error_of(job: Run, model: ir.Model, name: OutputFormat, directory: Path) -> float | None:
-    """Deliver a graph as it is, and return how far the file's outputs are from the graph's."""
+def delivered(job: Run, model: ir.Model, name: OutputFormat, directory: Path) -> Result:
+    """Deliver a graph as it is, made by its tool."""
     tool = TOOL_OF[name]
     if tool not in environments.installed(TOOLS):
         pytest.skip(f"run: planish tools install {tool}")
@@ -28,7 +29,12 @@ def error_of(job: Run, model: ir.Model, name: OutputFormat, directory: Path) -> 
     path = str(Path(workers.__file__).parents[1])
     words = [str(environments.python_of(TOOLS, tool)), "-c", CODE.format(tool)]
     subprocess.run(words, check=True, cwd=directory, env={**os.environ, "PYTHONPATH": path})
-    result = job(directory / "m.onnx", **order)
+    return job(directory / "m.onnx", **order)
+
+
+def error_of(job: Run, model: ir.Model, name: OutputFormat, directory: Path) -> float | None:
+    """Deliver a graph as it is, and return how far the file's outputs are from the graph's."""
+    result = delivered(job, model, name, directory)
     report_of(result)
     return {artifact.format: artifact.max_error for artifact in result.artifacts}[name]
 
@@ -79,3 +85,32 @@ def test_microcontrollers_run_a_masked_layer_over_more_than_ten_moments(
     """
     error = error_of(job, ir.from_onnx_text(text), "litert_micro", tmp_path)
     assert error == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "node"),
+    [
+        (
+            "litert_micro",
+            """net (float[2] x) => (float[2] y) <float[2] w = {3, 4}> {
+                [first] a = Mul(x, w) [curve] b = Gelu(a) [again] c = Tan(b) [last] y = Add(c, w)
+            }""",
+            "'curve' (Gelu)",
+        ),
+        (
+            "executorch",
+            """net (float[1, 1, 1, 1, 2] x) => (float[1, 1, 1, 1, 1] y)
+            <float[1, 1, 1, 1, 2] w = {3, 4}> {
+                [first] a = Relu(x) [volume] b = Conv(a, w) [last] y = Tanh(b)
+            }""",
+            "'volume' (Conv)",
+        ),
+    ],
+)
+def test_a_refusal_names_the_first_node_that_is_not_taken(
+    job: Run, tmp_path: Path, name: OutputFormat, text: str, node: str
+) -> None:
+    model = ir.from_onnx_text(f'<ir_version: 9, opset_import: ["": 21]> {text}')
+    problem = delivered(job, model, name, tmp_path).problem
+    assert problem is not None
+    assert f"node {node}" in problem.detail

@@ -14,6 +14,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.fx.traceback import preserve_node_meta
 
 from app.domain.problems import DeliveryFailed
 from workers.compression import faults
@@ -78,7 +79,7 @@ def program(
     if shapes is not None:
         arrays = tuple(map(_enlarged, arrays, shapes))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), preserve_node_meta():
             made = (shapes,) if shapes is not None else None
             return torch.export.export(plain, arrays, dynamic_shapes=made, strict=False)
     except Exception as error:  # torch.export raises errors of any class

@@ -32,7 +32,6 @@ from workers.compression.targets.runner import Runner
 _MOST_BYTES = 256 << 20
 """The most bytes of the inputs of all runs."""
 _GARBLED = "The tool gave an answer that cannot be read."
-_INTEGERS = "quantized_decomposed"
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,6 @@ def _write_task(made: ToolFormat, source: Source) -> None:
     task = ToolTask(
         format=made.name,
         file=made.file,
-        quantized=any(_INTEGERS in str(node.target) for node in exported.graph.nodes),
         outputs=len(source.names),
         threads=source.threads,
     )

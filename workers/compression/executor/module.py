@@ -11,7 +11,7 @@ from torch import nn
 from app.domain.steps import Skipped
 from workers.compression.executor.compiling import Program, compile_graph
 from workers.compression.executor.dtypes import to_numpy, to_torch
-from workers.compression.executor.plan import run
+from workers.compression.executor.plan import labelled, run
 from workers.compression.executor.symbolic import sizes_or_weight
 
 
@@ -72,9 +72,11 @@ class Executor(nn.Module):
             values[slot] = self._parameters[name]
         for slot, name in self._constants:
             values[slot] = self._buffers[name]
-        for slot, sizes in self._symbolic if torch.compiler.is_exporting() else self._sizes:
+        exporting = torch.compiler.is_exporting()
+        for slot, sizes in self._symbolic if exporting else self._sizes:
             values[slot] = sizes
-        return dict(zip(self._outputs, run(self._plan, values), strict=True))
+        plan = labelled(self._plan) if exporting else self._plan
+        return dict(zip(self._outputs, run(plan, values), strict=True))
 
     def weight(self, name: str) -> nn.Parameter:
         """Return the parameter of an initializer.

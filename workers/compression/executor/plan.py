@@ -1,9 +1,15 @@
 """The steps that a graph was compiled to, and the loop that runs them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+from torch.fx.traceback import annotate
+
 from workers.compression import faults
+
+NODE = "node"
+"""Under which key an operation of an exported program has the label of its node."""
 
 Function = Callable[..., Any]
 """Computes a node. The arguments are the inputs that were not bound, in order, None for a missing
@@ -67,3 +73,16 @@ def call(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
     for slot, value in zip(plan.inputs, arguments, strict=True):
         values[slot] = value
     return run(plan, values)
+
+
+def labelled(plan: Plan) -> Plan:
+    """Return a plan of which each operation that torch exports has the label of its node."""
+    steps = (
+        step._replace(function=partial(_labelled, step.node, step.function)) for step in plan.steps
+    )
+    return plan._replace(steps=tuple(steps))
+
+
+def _labelled(node: str, function: Function, *arguments: Any) -> Any:
+    with annotate({NODE: node}):
+        return function(*arguments)

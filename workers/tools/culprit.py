@@ -1,0 +1,89 @@
+"""Finds the node at which a converter, or the runtime of its format, gives up.
+
+Programs have the label of the ONNX node beside each operation; see ``executor.plan.labelled``.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_SECONDS = 120.0
+"""In which beginnings of a program are tried."""
+_ROUNDING = "quantized_decomposed"
+
+
+def first_refused(program: Any, attempt: Callable[[Any], object]) -> str | None:
+    """Return the node that ends the shortest beginning of a program that is refused.
+
+    That is found by halves, so that what is before the node has been taken.
+
+    Args:
+        program: an exported program that is refused.
+        attempt: converts and runs a program; raises where that is refused.
+
+    Returns:
+        The node's label; None where it is not found in time.
+    """
+    until = time.monotonic() + _SECONDS
+    cuts = _cuts(program.module(check_guards=False).graph)
+    taken, refused = -1, len(cuts) - 1
+    while refused - taken > 1:
+        middle = (taken + refused) // 2
+        if time.monotonic() > until:
+            return None
+        beginning = _beginning(program, cuts[middle][1])
+        try:
+            attempt(beginning)
+        except Exception:  # noqa: BLE001 (converters raise errors of any class)
+            refused = middle
+        else:
+            taken = middle
+    return cuts[refused][0] if cuts else None
+
+
+def _cuts(graph: Any) -> list[tuple[str, int]]:
+    """Return the nodes of the ONNX graph that a program can end with, and the place of its end."""
+    nodes = list(graph.nodes)
+    last = {label: place for place, node in enumerate(nodes) if (label := _label(node))}
+    whole = max(last.values(), default=0)
+    return [each for each in last.items() if each[1] == whole or _given(nodes, each[1])]
+
+
+def rounds(program: Any) -> bool:
+    """Return whether a program rounds to integers."""
+    return any(_ROUNDING in str(node.target) for node in program.graph.nodes)
+
+
+def _label(node: Any) -> str:
+    return str((node.meta.get("custom") or {}).get("node", ""))
+
+
+def _given(nodes: list[Any], place: int) -> list[Any]:
+    """Return what is computed up to a place and read behind it, but for what is rounded."""
+    behind = set(nodes[place + 1 :])
+    return [
+        node
+        for node in nodes[: place + 1]
+        if node.op == "call_function"
+        and isinstance(node.meta.get("val"), torch.Tensor)
+        and _ROUNDING not in str(node.target)
+        and behind & set(node.users)
+    ]
+
+
+def _beginning(program: Any, place: int) -> Any:
+    """Return a program's beginning as a program of its own."""
+    module = program.module(check_guards=False)
+    graph, nodes = module.graph, list(module.graph.nodes)
+    given = _given(nodes, place)
+    for node in reversed(nodes[place + 1 :]):
+        if node.op == "output":
+            node.args = (tuple(given),)
+        elif node.op == "call_function":
+            graph.erase_node(node)
+    graph.set_codegen(torch.fx.graph.CodeGen())
+    graph.eliminate_dead_code()
+    module.recompile()
+    return torch.export.export(module, program.example_inputs[0], strict=False)
