@@ -10,6 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 import onnx_ir as ir
 
@@ -41,6 +42,8 @@ _CLUTTER = re.compile(
     r"|Load model from \S+ failed:"
 )
 _NODE_NOTE = "at node "
+ANNOTATION = "node"
+"""Under which key an operation of an exported program has the label of its node."""
 _REFUSED_OPERATOR = re.compile(
     r"(?:convert function for op '|Unsupported fx node |conversion rule found for operations: )"
     r"(?P<op>[\w.:]+)"
@@ -109,6 +112,12 @@ def note_node(error: BaseException, node: str) -> None:
 def label(node: ir.Node) -> str:
     """Return the name of a node for a message: its name and its operator."""
     return f"'{node.name or node.outputs[0].name}' ({node.op_type})"
+
+
+def label_of(operation: Any) -> str | None:
+    """Return the label of the node that an operation of an exported program computes."""
+    annotations = operation.meta.get("custom") or {}
+    return annotations.get(ANNOTATION)
 
 
 def node_of(error: BaseException) -> str | None:

@@ -45,8 +45,10 @@ def first_refused(program: Any, attempt: Callable[[Any], object]) -> str | None:
 
 def _cuts(graph: Any) -> list[tuple[str, int]]:
     """Return the nodes of the ONNX graph that a program can end with, and the place of its end."""
+    from workers.compression.faults import label_of
+
     nodes = list(graph.nodes)
-    last = {label: place for place, node in enumerate(nodes) if (label := _label(node))}
+    last = {label: place for place, node in enumerate(nodes) if (label := label_of(node))}
     whole = max(last.values(), default=0)
     return [each for each in last.items() if each[1] == whole or _given(nodes, each[1])]
 
@@ -54,10 +56,6 @@ def _cuts(graph: Any) -> list[tuple[str, int]]:
 def rounds(program: Any) -> bool:
     """Return whether a program rounds to integers."""
     return any(_ROUNDING in str(node.target) for node in program.graph.nodes)
-
-
-def _label(node: Any) -> str:
-    return str((node.meta.get("custom") or {}).get("node", ""))
 
 
 def _given(nodes: list[Any], place: int) -> list[Any]:

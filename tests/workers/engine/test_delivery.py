@@ -211,7 +211,7 @@ def test_what_core_ml_does_not_convert_is_named(job: Run, tmp_path: Path) -> Non
     path = write(model(nodes, [value("x", "n", 8)], [value("y", "n", 2)], weights), tmp_path / "a")
     result = job(path, steps=[], deliver=["onnx", "coreml"])
     assert result.problem is not None
-    assert "(index_select)" in result.problem.detail
+    assert "at node 'some' (Gather)" in result.problem.detail
 
 
 def test_a_program_for_litert_computes_in_float32(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def _convert(source: Source) -> Path:
             compute_precision=ct.precision.FLOAT32,
         )
     except Exception as error:  # noqa: BLE001 (it raises errors of any class)
-        if operator := _refused(error):
-            faults.note_node(error, operator)
+        if node := _refused(error, exported):
+            faults.note_node(error, node)
         said = faults.refusal(error)
         traceback.clear_frames(error.__traceback__)  # and with them a temporary directory
         raise DeliveryFailed(f"Core ML's converter refuses this model: {said}.") from None
@@ -72,12 +72,13 @@ def _remove_aliases(exported: ExportedProgram) -> None:
             exported.graph.erase_node(node)
 
 
-def _refused(error: Exception) -> str | None:
-    """Return the operation that was being converted when an error was raised, and its kind."""
+def _refused(error: Exception, exported: ExportedProgram) -> str | None:
+    """Return the node of the graph that was being converted when an error was raised."""
+    labels = {node.name: faults.label_of(node) for node in exported.graph.nodes}
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-        node = frame.f_locals.get("node")
-        if kind := getattr(node, "kind", None):
-            return f"'{getattr(node, 'name', kind)}' ({kind})"
+        operation = frame.f_locals.get("node")  # torch's or the converter's, of the same name
+        if label := labels.get(getattr(operation, "name", "")):
+            return label
     return None
 
 

@@ -8,9 +8,6 @@ from torch.fx.traceback import annotate
 
 from workers.compression import faults
 
-NODE = "node"
-"""Under which key an operation of an exported program has the label of its node."""
-
 Function = Callable[..., Any]
 """Computes a node. The arguments are the inputs that were not bound, in order, None for a missing
 one; the result is the output, or a tuple of the outputs. It can be pickled: it is a function of a
@@ -84,5 +81,5 @@ def labelled(plan: Plan) -> Plan:
 
 
 def _labelled(node: str, function: Function, *arguments: Any) -> Any:
-    with annotate({NODE: node}):
+    with annotate({faults.ANNOTATION: node}):
         return function(*arguments)
