@@ -124,7 +124,9 @@ class Supervisor:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         def received(_number: int, _frame: object) -> None:
-            (self._hurry if self._stopping.is_set() else self._stopping).set()
+            event = self._hurry if self._stopping.is_set() else self._stopping
+            # We may be interrupted just where we hold the event's lock, so another thread waits.
+            threading.Thread(target=event.set).start()
 
         before = {number: signal.signal(number, received) for number in _ENDING}
         try:
