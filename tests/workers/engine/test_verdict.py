@@ -4,50 +4,17 @@ import re
 
 import pytest
 
-from app.domain.latencies import Comparison, Credited, Latency, Spread
+from app.domain.latencies import Latency, Spread
 from app.domain.metrics import Metric
 from app.domain.reports import (
     DropInterval,
-    Evaluation,
-    Fidelity,
-    LayerChange,
     Measures,
-    Quality,
-    Split,
-    StepReport,
     Worst,
 )
-from app.domain.steps import Skipped
 from app.domain.steps.prune import Prune
 from app.domain.steps.quantize import Quantize
+from tests.workers.engine.verdicts import how, like, measures, step, with_commonest
 from workers.compression.measure import verdict
-
-
-def measures(
-    value: float | None, metric: Metric = "top1", size: int = 100, latency: float = 1.0,
-    agreement: float | None = None,
-) -> Measures:  # fmt: skip
-    quality = None if value is None else Quality(metric=metric, value=value, samples=10)
-    fidelity = None if agreement is None else Fidelity(sqnr_db=30.0, agreement=agreement)
-    return Measures(
-        size_bytes=size, parameters=1, nonzero_parameters=1, macs=1, latency_ms=latency,
-        quality=quality, fidelity=fidelity,
-    )  # fmt: skip
-
-
-def how(split: Split = "held_out", latency: Latency | None = None, threads: int = 1) -> Evaluation:
-    return Evaluation(
-        metric=None, split=split, indices=[], threads=threads, runtime="it", latency=latency
-    )
-
-
-def step(*, changed: bool = True) -> StepReport:
-    layer = LayerChange(node="n", operator="Conv", change="c", bytes_before=4, bytes_after=1)
-    return StepReport(
-        index=0, method="quantize", parameters={}, seconds=0, before=measures(1.0),
-        after=measures(1.0), layers=[layer] if changed else [], changed=changed,
-        skipped=[Skipped(node="x", reason="it is too old")],
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -108,17 +75,6 @@ def test_random_inputs_are_said_plainly() -> None:
 def test_a_graph_that_nothing_changed_is_said_with_the_reason() -> None:
     words = verdict.describe(measures(1.0), measures(1.0), [step(changed=False)], None, how())
     assert words == "Nothing was changed. Step 1 (quantize): it is too old ('x')."
-
-
-def like(
-    agreement: float, explained: float, worst: Worst | None = None, *, scores: bool
-) -> Measures:
-    """Return what is known of a graph without targets."""
-    fidelity = Fidelity(
-        sqnr_db=30.0, agreement=agreement, explained=explained, worst=worst,
-        bounded="agreement" if scores else "explained",
-    )  # fmt: skip
-    return measures(None).model_copy(update={"fidelity": fidelity})
 
 
 @pytest.mark.parametrize(("scores", "lost"), [(True, 0.1), (False, 0.3)])
@@ -190,94 +146,6 @@ def test_scores_of_unlikely_classes_do_not_speak_where_the_answers_do(explained:
     assert words.endswith("compared with the original: 97.6 % of answers are the same.")
     assert "variance" not in words
     assert "NOT" not in words
-
-
-def with_commonest(after: Measures, commonest: float) -> Measures:
-    """Return the figures of a graph whose original gives one answer to this share of samples."""
-    assert after.fidelity is not None
-    fidelity = after.fidelity.model_copy(update={"commonest": commonest})
-    return after.model_copy(update={"fidelity": fidelity})
-
-
-RUINED = [
-    (measures(None), like(0.3, 0.9, scores=True)),
-    (measures(None), with_commonest(like(0.55, -0.2, scores=True), 0.55)),
-    (measures(None), like(0.9, -3324.0, scores=False)),
-    (measures(None), with_commonest(like(0.0, 0.8, scores=False), 1.0)),
-    (measures(0.95), measures(0.1)),
-    (measures(0.02, "cer"), measures(1.3, "cer")),
-    (measures(2.0, "mse"), like(0.9, 0.1, scores=False).model_copy(
-        update={"quality": measures(9.0, "mse").quality}
-    )),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("before", "after"), RUINED)
-def test_a_result_that_is_ruined_is_called_so_first(before: Measures, after: Measures) -> None:
-    words = verdict.describe(before, after, [step()], 0.01, how())
-    assert words.startswith("The file does NOT do what the original does. ")
-    assert words.endswith(". The same size. The requirement is MISSED.")
-    on_random = verdict.describe(before, after, [step()], None, how("synthetic"))
-    assert on_random.startswith("On random inputs the file does NOT do what the original does. ")
-    assert "tell little" not in on_random, "nothing speaks against what is said first"
-    assert on_random.endswith(" To judge it by samples of your own, name a dataset of them.")
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (measures(None), like(0.6, 0.6, scores=True)),
-        (measures(None), with_commonest(like(0.9, -4.0, scores=True), 0.2)),
-        (measures(0.95), measures(0.6)),
-        (measures(0.02, "cer"), measures(0.3, "cer")),
-        (measures(2.0, "mse"), measures(9.0, "mse")),
-        (measures(-1.0, "r2"), measures(-1.5, "r2")),
-        (measures(0.9), like(0.95, -40.0, scores=False).model_copy(
-            update={"quality": measures(0.9).quality}
-        )),
-    ],
-)  # fmt: skip
-def test_a_result_that_lost_much_or_less_is_not_called_ruined(
-    before: Measures, after: Measures
-) -> None:
-    assert "NOT" not in verdict.describe(before, after, [step()], None, how())
-
-
-def test_answers_that_all_changed_are_said_though_the_original_gives_but_one() -> None:
-    worst = Worst(output="y", channel=0, explained=-2.0)
-    after = with_commonest(like(0.0, -2.0, worst, scores=False), 1.0)
-    words = verdict.describe(measures(None), after, [step()], None, how("synthetic"))
-    assert (
-        "the original gives all of them the same answer, the result gives the original's to 0.0 %"
-        in words
-    )
-    assert "tell little" not in words
-
-
-@pytest.mark.parametrize(("commonest", "which"), [(1.0, "all"), (0.96, "96 %")])
-def test_answers_that_are_all_the_same_tell_nothing(commonest: float, which: str) -> None:
-    worst = Worst(output="y", channel=0, explained=-520.5)
-    after = with_commonest(like(1.0, -520.0, worst, scores=False), commonest)
-    words = verdict.describe(measures(None), after, [step()], 0.01, how("synthetic"))
-    assert (
-        f"on random inputs: the original gives {which} of them the same answer, the result gives"
-        " the original's to 100.0 %, but the result keeps nothing of the original's variance. "
-    ) in words
-    assert "The requirement is MISSED. To judge it by samples of your own" in words
-    near = with_commonest(like(1.0, 0.8, worst, scores=False), commonest)
-    words = verdict.describe(measures(None), near, [step()], None, how("synthetic"))
-    assert f"gives {which} of them the same answer, so equal answers tell little, and" in words
-    missed = verdict.shortfall(measures(None), after, 0.01)
-    assert "keeps nothing of the original's variance; the job requires 99.0 %" in str(missed)
-    assert "name a dataset" in str(missed)
-
-
-@pytest.mark.parametrize(("kept", "said"), [(0.999, "could NOT BE CHECKED"), (0.5, "is MISSED")])
-def test_outputs_that_never_vary_keep_no_requirement(kept: float, said: str) -> None:
-    after = like(1.0, kept, None, scores=False)
-    words = verdict.describe(measures(None), after, [step()], 0.01, how("synthetic"))
-    assert "the original's outputs are the same for all of them" in words
-    assert f"The requirement {said}" in words
 
 
 @pytest.mark.parametrize(
@@ -395,74 +263,6 @@ def test_an_error_that_rose_from_nothing_is_a_drop_without_a_number() -> None:
     assert missed.details().model_dump()["drop"] is None
 
 
-TOO_BUSY = "at a speed that the machine was too busy to tell (run it again when it is idle)"
-
-
-def compared(
-    speedup: float, low: float | None, high: float | None, *, certain: bool = True
-) -> Comparison:
-    spread = Spread(median=1.0, p10=1.0, p90=1.0, runs=8)
-    return Comparison(
-        original=spread, compressed=spread, speedup=speedup, speedup_low=low, speedup_high=high,
-        certain=certain,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("threads", "one_thread", "said"),
-    [
-        (compared(2.0, 1.95, 2.05), None, "2.00× faster (1.95 to 2.05) with 2 threads"),
-        (compared(0.5, 0.4, 0.625), None, "2.00× SLOWER (1.60 to 2.50) with 2 threads"),
-        (compared(1.02, 1.01, 1.03), None, "the same speed (1.01 to 1.03) with 2 threads"),
-        (compared(2.0, None, None), None, "2.00× faster with 2 threads"),
-        (compared(2.0, None, 2.05), None, "2.00× faster with 2 threads"),
-        (compared(2.0, 1.999, 2.001), None, "2.00× faster with 2 threads"),
-        (
-            compared(2.0, 0.03, 23.4, certain=False),
-            None,
-            TOO_BUSY,
-        ),
-        (
-            compared(2.0, 1.5, 2.5, certain=False),
-            compared(3.0, 2.9, 3.1),
-            (
-                "3.00× faster (2.90 to 3.10) with 1 thread; with 2 threads 1.50 to 2.50 times as"
-                " fast: the machine was too busy to tell better"
-            ),
-        ),
-        (
-            compared(2.0, 0.03, 23.4, certain=False),
-            compared(3.0, 2.9, 3.1),
-            (
-                "3.00× faster (2.90 to 3.10) with 1 thread; with 2 threads the machine was too busy"
-                " to tell"
-            ),
-        ),
-        (
-            compared(2.0, 1.35, 2.32, certain=False),
-            None,
-            (
-                "1.35 to 2.32 times as fast with 2 threads (the machine was too busy to tell"
-                " better: run it again when it is idle)"
-            ),
-        ),
-        (
-            compared(2.0, None, None, certain=False),
-            compared(3.0, 1.0, 5.0, certain=False),
-            TOO_BUSY,
-        ),
-    ],
-)
-def test_a_speed_is_said_with_what_is_known_of_it(
-    threads: Comparison, one_thread: Comparison | None, said: str
-) -> None:
-    alone = one_thread and Credited(**dict(one_thread))
-    latency = Latency(**dict(threads), one_thread=alone)
-    graphs = measures(0.9, size=1000), measures(0.9, size=500)
-    words = verdict.describe(*graphs, [step()], None, how(latency=latency, threads=2))
-    assert words.startswith(f"2.00× smaller, {said}. top1 0.9 → 0.9 (unchanged).")
-
-
 def test_what_is_unexpected_of_a_step_is_said_with_its_number() -> None:
     odd = step().model_copy(update={"index": 1, "notes": ["It changed nothing."]})
     words = verdict.describe(measures(0.9), measures(0.9), [step(), odd], None, how())
@@ -484,24 +284,3 @@ def test_a_drop_on_few_samples_says_what_it_may_be_on_others(
     evaluation = how().model_copy(update={"drop": DropInterval(low=drop[0], high=drop[1])})
     words = verdict.describe(measures(0.95), measures(after), [step()], None, evaluation)
     assert f"({said}, with 95 % confidence)" in words
-
-
-@pytest.mark.parametrize(
-    ("speedup", "tidied", "certain", "said"),
-    [
-        (1.5, 1.2, True, ", 1.20× of it by tidying the graph, which changes no weight"),
-        (1.3, 1.29, True, ", all of it by tidying the graph, which changes no weight"),
-        (1.02, 1.05, True, ""),
-        (1.5, 1.02, True, ""),
-        (1.5, 1.2, False, ""),
-        (0.8, 1.2, True, ""),
-    ],
-)
-def test_speed_that_changes_no_weight_is_told_apart(
-    speedup: float, tidied: float, *, certain: bool, said: str
-) -> None:
-    spread = Spread(median=1.0, p10=1.0, p90=1.0, runs=10)
-    alone = Comparison(original=spread, compressed=spread, speedup=tidied, certain=certain)
-    found = Latency(original=spread, compressed=spread, speedup=speedup, tidied=alone)
-    words = verdict.describe(measures(0.95), measures(0.95), [step()], None, how(latency=found))
-    assert f"with 1 thread{said}. " in words
