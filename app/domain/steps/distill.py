@@ -20,7 +20,7 @@ from app.domain.steps.base import (
     Step,
     searched,
 )
-from app.domain.steps.recover import EPOCHS, Recover, training_minutes
+from app.domain.steps.recover import EPOCHS, MIXED_LABELS, Recover, training_minutes
 
 
 class Architecture(Asked):
@@ -205,7 +205,7 @@ class Distill(Step):
         min_length=1,
         max_length=5,
         description="The terms of a sum. Default: soft targets, and the labels where the dataset"
-        " has classes as targets.",
+        " has classes as targets and images are not mixed.",
     )
     recover: Recover = Field(
         title="How it is trained",
@@ -221,6 +221,8 @@ class Distill(Step):
             raise ValueError("each kind of loss may be named once")
         if self.recover.loss is not None:
             raise ValueError("'losses' says what is minimised: leave 'recover.loss' out")
+        if "labels" in kinds and self.recover.mixes:
+            raise ValueError(MIXED_LABELS)
         return self
 
     @property

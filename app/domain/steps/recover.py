@@ -1,8 +1,8 @@
 """How a step trains the graph after it has changed it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.domain.frozen import Asked
 from app.domain.steps.base import Needs, searched
@@ -11,8 +11,13 @@ Loss = Literal["labels", "teacher", "both"]
 
 Optimizer = Literal["adamw", "sgd"]
 
-Change = Literal["flip", "shift"]
-"""How a picture is changed that keeps what it shows."""
+Change = Literal["flip", "shift", "mix"]
+"""How a picture is changed: in ways that keep what it shows, or mixed with another one."""
+
+MIXED_LABELS = (
+    "mixed images ('mix' in 'augment') have no label: learn from the teacher alone, or leave 'mix'"
+    " out"
+)
 
 
 class Recover(Asked):
@@ -41,7 +46,7 @@ class Recover(Asked):
         title="What it learns from",
         default=None,
         description="Against the targets, the original model's outputs, or both. Default: both"
-        " where the dataset has classes as targets, else the teacher.",
+        " where the dataset has classes as targets and images are not mixed, else the teacher.",
     )
     optimizer: Optimizer = Field(default="adamw", description="AdamW, or SGD with momentum 0.9.")
     batch_size: int | None = Field(
@@ -54,11 +59,23 @@ class Recover(Asked):
     augment: list[Change] | None = Field(
         title="Changes of images",
         default=None,
-        max_length=2,
-        description="Images are mirrored, or moved by up to an eighth, at random. Default:"
-        " mirrored where the teacher knows them mirrored too, for a student that is built; else"
-        " nothing.",
+        max_length=3,
+        description="Images are mirrored, moved by up to an eighth, or mixed: a part of another one"
+        " is pasted in, and the teacher says what it sees. Default: mixed where samples are made"
+        " from the model; mirrored where the teacher knows them mirrored too, for a student that is"
+        " built; else nothing.",
     )
+
+    @model_validator(mode="after")
+    def _mixes_without_labels(self) -> Self:
+        if self.mixes and self.loss in ("labels", "both"):
+            raise ValueError(MIXED_LABELS)
+        return self
+
+    @property
+    def mixes(self) -> bool:
+        """Whether it is asked to mix images; then only the teacher knows what they show."""
+        return "mix" in (self.augment or ())
 
     @property
     def needs(self) -> Needs:

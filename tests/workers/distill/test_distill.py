@@ -1,5 +1,6 @@
 """What distillation promises, on the digits of scikit-learn (8x8 pixels)."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from app.domain.problems import StepFailed
 from app.domain.steps import Distill
-from app.domain.steps.distill import Architecture, Scale
+from app.domain.steps.distill import Architecture, DistillLoss, Scale
 from app.domain.steps.recover import Recover
 from tests.workers import zoo
 from tests.workers.learning import nets
@@ -19,6 +20,7 @@ from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save, weight_bytes
 from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
 from workers.compression.graph.shapes import sizes_of
+from workers.compression.learning.feed import usual_kinds
 from workers.compression.learning.recovery import recover
 from workers.compression.methods.distill import distill
 from workers.compression.methods.distill.build import build_student
@@ -164,6 +166,26 @@ def test_labels_are_learned_where_there_are_classes_and_nothing_else_was_asked(
 
     assert kinds(labelled=True) == ["soft_targets", "labels"]
     assert kinds(labelled=False) == ["soft_targets"]
+
+
+def test_labels_are_not_learned_where_images_are_mixed(teacher: Path) -> None:
+    mixing = Recover(augment=["mix"])
+    found = resolved(Distill(recover=mixing), load(teacher), context(teacher, labelled=True))
+    assert [loss.kind for loss in found.losses or []] == ["soft_targets"]
+    with pytest.raises(ValueError, match="learn from the teacher alone"):
+        Distill(losses=[DistillLoss(kind="labels")], recover=mixing)
+
+
+def test_images_that_were_made_from_the_teacher_are_mixed(teacher: Path) -> None:
+    about = context(teacher)
+    assert about.train is not None
+    made = replace(about.train, made=True)
+    assert usual_kinds(about.train) == []
+    assert usual_kinds(made) == ["mix"]
+    assert usual_kinds(replace(made, arrays={"x": IMAGES.reshape(len(IMAGES), -1)})) == []
+    built = Distill(student=Architecture(architecture="mlp"))
+    recover = resolved(built, load(teacher), replace(about, train=made)).recover
+    assert recover.augment == ["mix"]
 
 
 @pytest.mark.parametrize(

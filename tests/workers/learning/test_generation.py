@@ -113,6 +113,8 @@ def test_the_same_seed_makes_the_same_samples(tmp_path: Path, effort: Effort) ->
         for name, seed in (("first", 3), ("again", 3), ("first", 3), ("other", 4))
     )
     assert (first.generated, first.samples.layout) == (kept.generated, kept.samples.layout)
+    assert first.samples.made
+    assert kept.samples.made
     for same in (again, kept):
         assert np.array_equal(first.samples.arrays["x"], same.samples.arrays["x"])
     assert not np.array_equal(first.samples.arrays["x"], other.samples.arrays["x"])

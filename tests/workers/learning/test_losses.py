@@ -151,6 +151,25 @@ def test_the_learning_rate_rises_to_its_peak_and_falls(total: int) -> None:
 
 
 @pytest.mark.parametrize("last", [False, True])
+def test_a_mixed_image_has_a_box_of_another_one_at_its_place(last: bool) -> None:
+    place = torch.arange(16.0 * 8).reshape(16, 8)
+    images = (place + 1000 * torch.arange(64.0)[:, None, None])[:, None].expand(64, 3, 16, 8)
+    given = images.movedim(1, 3) if last else images
+    found = augment(given, ["mix"], np.random.default_rng(0))
+    mixed = (found.movedim(3, 1) if last else found)[:, 0]
+    assert found.shape == given.shape
+    assert torch.equal(mixed % 1000, place.expand(64, 16, 8))
+    count = 0
+    for index, whose in enumerate((mixed // 1000).long()):
+        rows, columns = (whose != index).nonzero(as_tuple=True)
+        if len(rows):
+            box = whose[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            assert len(box.unique()) == 1
+            count += 1
+    assert 16 < count < 48
+
+
+@pytest.mark.parametrize("last", [False, True])
 def test_a_flip_mirrors_some_images_and_a_shift_moves_them_by_an_eighth(last: bool) -> None:
     images = scores(64, 3, 16, 16)
     given = images.movedim(1, 3) if last else images

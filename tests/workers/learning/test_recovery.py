@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from app.domain.problems import DatasetMismatch, StepFailed
-from app.domain.steps.recover import Recover
+from app.domain.steps.recover import Loss, Recover
 from tests.workers.learning import nets
 from workers.compression.executor import Executor
 from workers.compression.learning import objectives
@@ -165,13 +165,28 @@ def test_a_graph_that_mixes_samples_of_a_batch_is_fed_one_at_a_time(tmp_path: Pa
     assert losses == [pytest.approx(0, abs=1e-9)]
 
 
-@pytest.mark.parametrize("kinds", [["flip"], ["shift"], ["flip", "shift"]])
+@pytest.mark.parametrize("kinds", [["flip"], ["shift"], ["flip", "shift", "mix"]])
 def test_images_may_be_augmented(tmp_path: Path, kinds: list[str]) -> None:
     path = nets.stored(nets.graph(nets.CNN, nets.CNN_SHAPES), tmp_path / "cnn.onnx")
     model, x = nets.damaged(path), nets.inputs(128, 1, 6, 6)
     before = nets.error(model, path, x)
     wish = Recover.model_validate({"augment": kinds, "epochs": 20})
     assert nets.error(recover(model, wish, nets.context(path, x), silent), path, x) < before / 2
+
+
+def test_what_mixed_images_show_the_original_says(tmp_path: Path) -> None:
+    path = nets.stored(nets.graph(nets.CNN, nets.CNN_SHAPES), tmp_path / "cnn.onnx")
+    model, x = nets.damaged(path), nets.inputs(128, 1, 6, 6)
+    before, wrong = nets.error(model, path, x), np.zeros(128, np.int64)
+    wish = Recover(augment=["mix"], epochs=20)
+    found = recover(model, wish, nets.context(path, x, wrong), silent)
+    assert nets.error(found, path, x) < before / 2
+
+
+@pytest.mark.parametrize("loss", ["labels", "both"])
+def test_mixed_images_have_no_labels_to_learn(loss: Loss) -> None:
+    with pytest.raises(ValueError, match="learn from the teacher alone"):
+        Recover(augment=["mix"], loss=loss)
 
 
 def test_what_is_no_image_is_not_augmented(mlp: Path) -> None:

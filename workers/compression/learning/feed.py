@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.domain.problems import StepFailed
+from app.domain.steps.recover import Change
 from workers.compression.learning.augment import augment
 from workers.compression.samples.axis import takes_several
 from workers.compression.samples.context import Feeds, Samples
@@ -93,7 +94,7 @@ def feed_for(
     forward: Forward,
     samples: Samples,
     device: str,
-    kinds: Collection[str] = (),
+    kinds: Collection[str] | None = (),
 ) -> Feed:
     """Find out how many samples a graph takes at once.
 
@@ -104,12 +105,13 @@ def feed_for(
         forward: runs the graph.
         samples: the dataset; at least one sample.
         device: where ``forward`` runs.
-        kinds: the kinds of augmentation.
+        kinds: the kinds of augmentation; None for ``usual_kinds``.
 
     Raises:
         StepFailed: images are to be augmented, and no input is one.
     """
-    feed = Feed(samples, device, 1, fixed=False, kinds=tuple(kinds))
+    kinds = tuple(usual_kinds(samples) if kinds is None else kinds)
+    feed = Feed(samples, device, 1, fixed=False, kinds=kinds)
     first = feed.batch(list(samples.indices[:1]))
     if kinds and not any(is_image(value) for value in first.feeds.values()):
         raise StepFailed(
@@ -120,6 +122,20 @@ def feed_for(
     room = _RUN_BYTES if device == "cpu" else torch.cuda.mem_get_info(device)[0] // 2
     most = max(1, room // max(1, _kept_bytes(forward, first)))
     return Feed(samples, device, most, fixed=False, kinds=feed.kinds)
+
+
+def usual_kinds(samples: Samples) -> list[Change]:
+    """Return the kinds of augmentation of a training whose settings name none.
+
+    Images that were made from the model are mixed: they are too much alike for a training, and the
+    original answers whatever it is shown. Others stay as they are.
+    """
+    first = samples.feeds(samples.indices[:1])
+    return (
+        ["mix"]
+        if samples.made and any(map(is_image, map(torch.from_numpy, first.values())))
+        else []
+    )
 
 
 @torch.no_grad()

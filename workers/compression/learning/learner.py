@@ -51,7 +51,7 @@ def plain_learner(
         rates: factors of the learning rate by initializer.
     """
     executor = build(model).to(device)
-    feed = feed_for(executor, samples, device, settings.augment or ())
+    feed = feed_for(executor, samples, device, settings.augment)
     parameters = trainable_parameters(model, executor, rates)
     return Learner(
         executor, feed, parameters, executor, normalised=False,
@@ -71,7 +71,7 @@ def normalised_learner(model: ir.Model, plain: Learner, settings: Recover, seed:
     device = plain.feed.device
     unfolded = Renormalised(model, plain.feed, seed)
     executor = build(unfolded.model).to(device)
-    feed = feed_for(executor, plain.feed.samples, device, settings.augment or ())
+    feed = feed_for(executor, plain.feed.samples, device, settings.augment)
     parameters = trainable_parameters(unfolded.model, executor, {})
     statistics = {name: executor.weight(name) for name in unfolded.statistics}
 

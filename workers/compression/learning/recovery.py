@@ -163,7 +163,7 @@ def loss_of(
 ) -> Callable[[Outputs, Batch], Tensor]:
     """Return the loss that the training minimises: against targets, the original, or both."""
     feed, name = learner.feed, quality.judged_output(model, context.evaluate)
-    kind = settings.loss or default_loss(feed.samples)
+    kind = settings.loss or ("teacher" if "mix" in feed.kinds else default_loss(feed.samples))
     terms: list[objectives.Term] = []
     teacher_answers: Answers = lambda _batch: {}  # noqa: E731 (nobody teaches)
     if kind in ("labels", "both"):

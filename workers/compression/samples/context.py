@@ -38,6 +38,8 @@ class Samples:
     """The rows of the arrays that belong to these samples, in order."""
     layout: Layout = FIRST
     """The axes of samples of the inputs and outputs."""
+    made: bool = False
+    """Whether they were made from the model, in place of data."""
 
     def __len__(self) -> int:
         return len(self.indices)

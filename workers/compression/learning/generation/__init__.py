@@ -76,7 +76,7 @@ def made_once(directory: Path, context: Context, advance: Advance, effort: Effor
         with np.load(arrays) as stored:
             samples = {name: stored[name] for name in stored.files}
         layout = synthetic.draw(directory / ORIGINAL, context.seed).layout
-        return Made(Samples(samples, None, range(found.samples), layout), found)
+        return Made(Samples(samples, None, range(found.samples), layout, made=True), found)
     made = make(directory / ORIGINAL, directory / MODEL, context, advance, effort)
     folder.mkdir(exist_ok=True)
     np.savez(arrays, allow_pickle=False, **made.samples.arrays)
@@ -106,7 +106,7 @@ def make(original: Path, normal: Path, context: Context, advance: Advance, effor
     few = synthetic.draw(original, context.seed, _LEAST_SAMPLES)
     count = _affordable(few, effort.samples)
     drawn = few if count == len(few) else synthetic.draw(original, context.seed, count)
-    samples = _accepted(original, drawn, known, context.seed)
+    samples = replace(_accepted(original, drawn, known, context.seed), made=True)
     teacher, why_not = _teacher(uploaded, load(normal), samples, known, context)
     if teacher is None:
         note = f"{_of_inputs(known)} {why_not} {_ALIKE}"

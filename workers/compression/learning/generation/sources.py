@@ -66,6 +66,8 @@ class Network:
     def __init__(self, shapes: Shapes, device: str) -> None:
         self._device = device
         self._networks = {name: _network(shape).to(device) for name, shape in shapes.items()}
+        for network in self._networks.values():  # a third less time on a CPU
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch: tensors only
 
     def parameters(self) -> list[Tensor]:
         """Return the weights of the networks."""

@@ -11,7 +11,7 @@ from app.domain.steps import Distill
 from app.domain.steps.distill import Architecture, DistillLoss
 from app.domain.steps.recover import Change, Recover
 from workers.compression.executor import Executor, build
-from workers.compression.learning.feed import Feed, feed_for, is_image
+from workers.compression.learning.feed import Feed, feed_for, is_image, usual_kinds
 from workers.compression.learning.portions import usual_batch
 from workers.compression.measure.quality import judged_output
 from workers.compression.samples.context import Context, Samples
@@ -29,8 +29,8 @@ _LEAST_BATCH = 32
 def resolved(parameters: Distill, teacher: ir.Model, context: Context) -> Distill:
     """Return the parameters, with defaults for what is missing.
 
-    The losses are soft targets, and labels where the dataset's targets are classes. A student that
-    is built has random weights: see ``_from_scratch``.
+    The losses are soft targets, and labels where the dataset's targets are classes and images are
+    not mixed. A student that is built has random weights: see ``_from_scratch``.
 
     Args:
         parameters: the step's parameters.
@@ -38,8 +38,8 @@ def resolved(parameters: Distill, teacher: ir.Model, context: Context) -> Distil
         context: the samples, seed, device.
     """
     samples = context.train
-    losses = parameters.losses or _default_losses(samples)
     recover = parameters.recover
+    losses = parameters.losses or _default_losses(samples, recover)
     if isinstance(parameters.student, Architecture) and samples:
         recover = _from_scratch(recover, teacher, samples, context)
     return parameters.model_copy(update={"losses": losses, "recover": recover})
@@ -50,22 +50,22 @@ def _from_scratch(
 ) -> Recover:
     """Return how random weights are trained.
 
-    Images are mirrored where the teacher knows them mirrored too. Batches are
-    as small as it takes to get enough steps: few samples, seen a few times, would else end before
-    the weights have come far (Masters & Luschi 2018).
+    Images are mirrored where the teacher knows them mirrored too, and mixed where they were made
+    from it. Batches are as small as it takes to get enough steps: few samples, seen a few times,
+    would else end before the weights have come far (Masters & Luschi 2018).
     """
     missing: dict[str, object] = {}
     if recover.augment is None:
-        missing["augment"] = harmless(teacher, samples, context)
+        missing["augment"] = [*harmless(teacher, samples, context), *usual_kinds(samples)]
     if recover.batch_size is None:
         enough = max(_LEAST_BATCH, len(samples) * recover.epochs // _STEPS)
         missing["batch_size"] = min(enough, usual_batch(samples, len(samples)))
     return recover.model_copy(update=missing)
 
 
-def _default_losses(samples: Samples | None) -> list[DistillLoss]:
+def _default_losses(samples: Samples | None, recover: Recover) -> list[DistillLoss]:
     imitate = DistillLoss(kind="soft_targets")
-    targets = None if samples is None else samples.targets
+    targets = None if samples is None or recover.mixes else samples.targets
     if targets is None or targets.dtype.kind not in "iub":
         return [imitate]
     return [imitate, DistillLoss(kind="labels")]

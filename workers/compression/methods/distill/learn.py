@@ -120,7 +120,7 @@ def runs(student: ir.Model, teacher: ir.Model, parameters: Distill, context: Con
     feeds = [
         feed_for(
             build(model).to(context.device), samples, context.device,
-            parameters.recover.augment or (),
+            parameters.recover.augment,
         )
         for model in (student, teacher)
     ]  # fmt: skip
