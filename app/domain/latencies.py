@@ -17,9 +17,13 @@ class Spread(Frozen):
 _WIDEST = 4.0
 """An interval whose ends are further apart than this ratio says nothing."""
 
-
 _SAME = 0.03
 """Latencies that differ by less are called equal, as the difference is noise."""
+
+
+def too_wide(low: float, high: float) -> bool:
+    """Return whether an interval of a ratio says nothing, as its ends are that far apart."""
+    return high > _WIDEST * low
 
 
 def same_speed(speedup: float) -> bool:
@@ -46,7 +50,7 @@ class Comparison(Frozen):
     def interval(self) -> str | None:
         """The interval of the true speed-up in words; None where it is unknown or too wide."""
         low, high = self.speedup_low, self.speedup_high
-        if low is None or high is None or high > _WIDEST * low:
+        if low is None or high is None or too_wide(low, high):
             return None
         return f"{low:.2f} to {high:.2f}"
 

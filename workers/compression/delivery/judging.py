@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
-from app.domain.latencies import same_speed
+from app.domain.latencies import same_speed, too_wide
 from app.domain.reports import ArtifactFigures
 from app.domain.targets import OutputFormat
 from workers.compression import faults
@@ -98,7 +98,13 @@ def judge(
         return ArtifactJudgements(figures, [])
     replays = {name: made.replay for name, made in delivered.made.items() if made.replay}
     local = {name: runner for name, runner in runners.items() if name not in replays}
-    times, compared = _times(original, graph, local, evaluation_set)
+    ratios = _beside_onnx(original, graph, local, evaluation_set)
+    compared = [
+        against_onnxruntime(local[name].runtime, ratio)
+        for name, ratio in ratios.items()
+        if name in _SERVING
+    ]
+    times = _on_one_scale(measured.graphs[-1].latency_ms, ratios)
     times |= {name: replay.latency_ms for name, replay in replays.items()}
     samples = measured.samples.draw(MOST_SAMPLES, 0)
     judging = _Judging(original, graph, evaluation_set, settings)
@@ -128,33 +134,39 @@ def _opened(made: Made, evaluation_set: EvaluationSet) -> Runner | str:
     return runner
 
 
-def _times(
+def _beside_onnx(
     original: Path,
     graph: Path,
     runners: dict[OutputFormat, Runner],
     evaluation_set: EvaluationSet,
-) -> tuple[dict[OutputFormat, float], list[str]]:
+) -> dict[OutputFormat, Ratio]:
     """Run artifacts by turns with the graph and the original in onnxruntime.
 
     Returns:
-        The median milliseconds per sample of each artifact; and for each that onnxruntime does not
-        run how it compares with the graph there, in a sentence.
+        Of each artifact, how many times longer the graph takes in onnxruntime.
     """
     if not runners:
-        return {}, []
+        return {}
     threads, feeds = evaluation_set.threads, evaluation_set.samples.first_run()
     sessions = (target.open_session(path, threads) for path in (graph, original))
     timers = [clock.timer(session, feeds, threads) for session in sessions]
     timers += [turns.timed(partial(runner.run, feeds), threads) for runner in runners.values()]
     rounds = turns.by_turns(timers, _SECONDS)
-    count, places = evaluation_set.samples.layout.size, dict(enumerate(runners, start=2))
-    times = {name: rounds.spread(place, count).median for place, name in places.items()}
-    compared = [
-        against_onnxruntime(runners[name].runtime, rounds.with_first(place).ratio)
-        for place, name in places.items()
-        if name in _SERVING
-    ]
-    return times, compared
+    return {name: rounds.with_first(place).ratio for place, name in enumerate(runners, start=2)}
+
+
+def _on_one_scale(
+    latency_ms: float | None, ratios: dict[OutputFormat, Ratio]
+) -> dict[OutputFormat, float | None]:
+    """Return the latency of each artifact on the scale of the graph's.
+
+    A machine may be busier in these rounds than when the graph was timed: the same graph in another
+    file would seem to be many times slower.
+    """
+    return {
+        name: None if latency_ms is None else round(latency_ms / ratio.value, 4)
+        for name, ratio in ratios.items()
+    }
 
 
 def against_onnxruntime(name: str, ratio: Ratio) -> str:
@@ -171,6 +183,11 @@ def against_onnxruntime(name: str, ratio: Ratio) -> str:
     word, ends = "faster", (ratio.low, ratio.value, ratio.high)
     if ratio.value < 1:
         word, ends = "slower", (1 / ratio.high, 1 / ratio.value, 1 / ratio.low)
+    if too_wide(ratio.low, ratio.high):
+        return (
+            f"{name} runs the result {word} than onnxruntime does; how much {word}, the machine was"
+            " too busy to tell."
+        )
     low, value, high = ends
     said = f"{value:.2f} times {word} ({low:.2f} to {high:.2f})"
     return f"{name} runs the result {said} than onnxruntime does."
@@ -189,7 +206,7 @@ class _Judging:
         self._graph = runtime.open_session(graph, threads=evaluation_set.threads)
 
     def of(
-        self, runner: Runner, samples: Samples, latency_ms: float
+        self, runner: Runner, samples: Samples, latency_ms: float | None
     ) -> tuple[ArtifactFigures, str | None]:
         """Return the figures of an artifact, and in which output it has other numbers, if any."""
         profile = self._profile(samples)
