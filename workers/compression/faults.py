@@ -50,7 +50,13 @@ _REFUSED_OPERATOR = re.compile(
     r"|(?P<torch>\b(?:aten|prim|prims|transformers|quantized_decomposed)(?:\.|::)\w+)"
 )
 """How torch and converters name an operator that they do not take."""
-_VALUE_DEPENDENT = ("data-dependent", "DataDependent", "DynamicOutputShape", "is_nonzero")
+_VALUE_DEPENDENT = (
+    "data-dependent",
+    "DataDependent",
+    "DynamicOutputShape",
+    "is_nonzero",
+    "_local_scalar_dense",
+)
 _FIXED_DIMENSION = ("onstraint", "user-specified ranges", "specialized it to be a constant")
 
 

@@ -27,6 +27,11 @@ def test_the_operator_that_a_converter_does_not_take_is_named(name: str) -> None
     assert faults.refusal(error) == f"it does not take the operator {operator}"
 
 
+def test_a_number_that_decides_what_runs_is_no_operator() -> None:
+    error = RuntimeError("Lowering not found: aten._local_scalar_dense.default")
+    assert "depends on values" in faults.refusal(error)
+
+
 def test_what_is_not_understood_is_in_the_log_alone(capfd: pytest.CaptureFixture[str]) -> None:
     error = ValueError("/usr/lib/python3/site-packages/x.py:12 consider draft_export()")
     faults.note_node(error, "'turn' (If)")
