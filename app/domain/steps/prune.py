@@ -83,7 +83,8 @@ class Prune(Step):
         default=None,
         description="For 'channel': each layer that is cut keeps a multiple of so many channels,"
         " for which kernels are fast. A layer with less than twice as many keeps a multiple of 8,"
-        " or any number below 16. Default: what the job's 'target' asks for, or 8.",
+        " or any number below 16. Default: what the job's 'target' asks for, or 8; less where 8"
+        " would remove much more than 'ratio'.",
     )
     sparsity: Share = Field(
         title="Share of weights to zero",

@@ -42,6 +42,13 @@ def test_the_asked_share_is_removed_and_little_more(name: str, of: str, scope: s
     assert all("channels" in layer.change or "reads" in layer.change for layer in outcome.layers)
 
 
+def test_few_channels_are_cut_in_smaller_multiples_unless_one_is_named() -> None:
+    before, near, _ = _without_data("residual", ratio=0.2, scope="layer")
+    _, far, _ = _without_data("residual", ratio=0.2, scope="layer", multiple=8)
+    assert 0.7 <= near.macs / before.macs <= 0.8
+    assert far.macs / before.macs < 0.7
+
+
 @pytest.mark.parametrize("multiple", [None, 4, 16])
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_layers_keep_a_multiple_of_channels(multiple: int | None, scope: str) -> None:

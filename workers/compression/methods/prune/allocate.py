@@ -14,6 +14,9 @@ from workers.compression.methods.prune.importance import Scores
 MULTIPLE = 8
 """Kernels are fast for numbers of channels that are multiples of this (vectors of 8 or 16)."""
 
+_TOO_MUCH = 0.1
+"""The share of the cost by which no more is removed than was asked for, if multiples allow it."""
+
 _LEAST = 0.1
 """The least share of its units that a group keeps."""
 
@@ -68,6 +71,25 @@ def _step(group: Group, analysis: Analysis, multiple: int) -> int:
     channels = max(1, analysis.shapes[place.value][place.axis] // count)
     steps = [wanted // gcd(wanted, channels) for wanted in (multiple, MULTIPLE)]
     return next((step for step in steps if count >= 2 * step), 1)
+
+
+def allocate_near(
+    analysis: Analysis,
+    scores: Scores,
+    cost: Cost,
+    ratio: float,
+    scope: Literal["global", "layer"],
+) -> Removed:
+    """Choose as ``allocate`` does, in multiples of channels that are as large as the graph bears.
+
+    In a graph of few channels multiples of eight may remove much more than was asked for.
+    """
+    multiple, total = MULTIPLE, cost(analysis.none_removed())
+    while True:
+        removed = allocate(analysis, scores, cost, ratio, scope, multiple)
+        if multiple == 1 or total * (1 - ratio) - cost(removed) <= _TOO_MUCH * total:
+            return removed
+        multiple //= 2
 
 
 def allocate(

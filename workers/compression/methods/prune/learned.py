@@ -19,6 +19,7 @@ from workers.compression.methods.prune.allocate import (
     MULTIPLE,
     OrderedGroup,
     allocate,
+    allocate_near,
     ordered_groups,
     removal,
 )
@@ -40,7 +41,8 @@ def allocate_as(
 ) -> Callable[[Cost, float], Removed]:
     """Return what chooses units, from the cost of a graph without some and the share to save.
 
-    It keeps to the scope and the multiple of channels that the parameters name.
+    It keeps to the scope and the multiple of channels that the parameters name. Where they name no
+    multiple, few channels are cut in smaller ones; times are not, which come in steps themselves.
     It may be called again and again; each call advances by half of what is left.
     """
     scope, multiple = parameters.scope, parameters.multiple or MULTIPLE
@@ -49,6 +51,8 @@ def allocate_as(
         return lambda cost, ratio: allocate_learned(
             model, analysis, scores, cost, ratio, multiple, context, next(spans)
         )
+    if parameters.multiple is None and parameters.of != "latency":
+        return partial(allocate_near, analysis, scores, scope=scope)
     return partial(allocate, analysis, scores, scope=scope, multiple=multiple)
 
 
