@@ -47,6 +47,7 @@ def export(network: nn.Module, path: Path, side: int = 32, output: str = "logits
         side: the pixels of an image's height and width.
         output: what the network's answer is called.
     """
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload] # tensors only
     torch.onnx.export(
         network.eval(),
         (torch.zeros(2, 1, side, side),),

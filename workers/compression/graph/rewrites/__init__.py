@@ -33,6 +33,7 @@ from workers.compression.graph.rewrites.layernorm import recognise_layer_normali
 from workers.compression.graph.rewrites.loops import unroll_loops
 from workers.compression.graph.rewrites.opset import lift_opset
 from workers.compression.graph.rewrites.shapes import infer_shapes
+from workers.compression.graph.rewrites.views import remove_views
 
 Pass = Callable[[ir.Model], int]
 """Changes a model in place and returns how many changes it made."""
@@ -49,6 +50,7 @@ PASSES: tuple[Pass, ...] = (
     unroll_loops,
     remove_identities,
     spell_out_einsum,
+    remove_views,
     fold_constants,
     fold_batchnorm,
     fold_affine,
