@@ -215,6 +215,32 @@ def test_what_core_ml_does_not_convert_is_named(job: Run, tmp_path: Path) -> Non
     assert "at node 'some' (Gather)" in result.problem.detail
 
 
+@pytest.mark.parametrize("float_weights", [False, True])
+def test_a_program_is_exported_again_as_converters_do(tmp_path: Path, float_weights: bool) -> None:
+    """A few numbers that could be a shape are indices in it."""
+    text = """
+    <ir_version: 9, opset_import: ["": 21]>
+    net (float[1, 3, 4] x) => (float[1, 3, 4] y)
+    <int64[1, 3] places = {0, 1, 2}, float step = {0.02}> {
+        table = DequantizeLinear(integers, step)
+        rows = Gather(table, places)
+        y = Add(x, rows)
+    }
+    """
+    integers = np.arange(12, dtype=np.int8).reshape(3, 4)
+    ir.save(
+        ir.from_onnx_text(text, initializers=[ir.tensor(integers, name="integers")]),
+        tmp_path / "m.onnx",
+    )
+    x = np.ones((1, 3, 4), np.float32)
+    exported = program(tmp_path / "m.onnx", {"x": x}, Grids(float_weights=float_weights))
+    torch.export.save(exported, tmp_path / "m.pt2")
+    read = torch.export.load(tmp_path / "m.pt2").module()
+    again = torch.export.export(read, (torch.from_numpy(x),), strict=False)
+    [y] = again.module()(torch.from_numpy(x))
+    assert y.numpy() == pytest.approx(x + 0.02 * integers)
+
+
 def test_a_program_for_litert_computes_in_float32(tmp_path: Path) -> None:
     """LiteRT's kernels do; the graph has halves where a step computes in float16."""
     table, weight = (np.ones(shape, np.float16) for shape in ((9, 8), (8, 4)))

@@ -81,9 +81,23 @@ def program(
     try:
         with torch.no_grad(), preserve_node_meta():
             made = (shapes,) if shapes is not None else None
-            return torch.export.export(plain, arrays, dynamic_shapes=made, strict=False)
+            exported = torch.export.export(plain, arrays, dynamic_shapes=made, strict=False)
     except Exception as error:  # torch.export raises errors of any class
         raise DeliveryFailed(f"torch refuses this model: {faults.refusal(error)}.") from error
+    _without_detaching(exported)
+    return exported
+
+
+def _without_detaching(exported: torch.export.ExportedProgram) -> None:
+    """Leave out what detaches a constant from gradients, which a program cannot do twice.
+
+    torch writes it where numbers become a tensor, and a converter that exports the program again
+    fails there.
+    """
+    for node in list(exported.graph.nodes):
+        if node.target == torch.ops.aten.detach_.default:
+            node.replace_all_uses_with(node.args[0])
+            exported.graph.erase_node(node)
 
 
 def _dynamic(model: ir.Model) -> tuple[dict[int, Any], ...]:

@@ -25,7 +25,7 @@ def _gather(axis: int, x: Tensor | Sizes, indices: Tensor) -> Tensor | Sizes:
     if isinstance(x, Sizes):
         return x.take(axis, indices)
     axis %= x.ndim
-    indices = _nonnegative(indices, x.shape[axis])
+    indices = _nonnegative(indices.to(x.device), x.shape[axis])
     if axis == 0 and x.ndim == 2 and x.is_floating_point():
         return F.embedding(indices, x)
     shape = [*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]]
@@ -44,7 +44,7 @@ def gather_elements(node: Node) -> Function:
 
 
 def _gather_elements(axis: int, x: Tensor, indices: Tensor) -> Tensor:
-    return x.gather(axis, _nonnegative(indices, x.shape[axis]))
+    return x.gather(axis, _nonnegative(indices.to(x.device), x.shape[axis]))
 
 
 def gather_nd(node: Node) -> Function:
@@ -59,7 +59,7 @@ def _gather_nd(batch_dims: int, x: Tensor, indices: Tensor) -> Tensor:
         )
         for axis, size in enumerate(x.shape[:batch_dims])
     ]
-    return x[(*batch_indices, *indices.to(torch.int64).unbind(-1))]
+    return x[(*batch_indices, *indices.to(x.device).to(torch.int64).unbind(-1))]
 
 
 def scatter_elements(node: Node) -> Function:
