@@ -29,7 +29,10 @@ TRAINED = {**CHANNELS, "recover": {"epochs": 1}}
 
 
 def network() -> nn.Module:
-    """Convolutions with and without normalisation and bias, a depthwise one, a shared shape."""
+    """Convolutions with and without normalisation and bias, a depthwise one, a shared shape.
+
+    Of one with a normalisation a channel has died, and so has one of a normalisation.
+    """
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
@@ -43,6 +46,8 @@ def network() -> nn.Module:
             tensor.data.uniform_(0.5, 1.5) if "weight" in name or "var" in name else (
                 tensor.data.normal_(0, 0.3)
             )
+    module.get_parameter("0.weight").data[3] = 0
+    module.get_parameter("4.weight").data[5] = 0
     return module.eval()
 
 

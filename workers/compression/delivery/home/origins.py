@@ -150,8 +150,11 @@ class _Search:
         if origin.factor is None:
             self._find_equal(bias, np.arange(_array(bias).size, dtype=np.int64), layer)
             return
-        factor = np.moveaxis(origin.factor, axis, 0).reshape(array.shape[axis], -1)[:, 0]
-        self._find_bias(bias, factor, layer)
+        factor, kernel = (
+            np.moveaxis(each, axis, 0).reshape(array.shape[axis], -1)
+            for each in (origin.factor, array)
+        )
+        self._find_bias(bias, np.where(kernel.any(axis=1), factor[:, 0], np.nan), layer)
 
     def _find_parts(
         self, node: ir.Node, slot: int, value: ir.Value, layer: str | None
@@ -218,7 +221,7 @@ class _Search:
         for norm in self._norms:
             if norm.gamma is None or norm.gamma in self._taken:
                 continue
-            if norm.has_factor(self._weights, factor):
+            if norm.whole_factor(self._weights, factor) is not None:
                 gamma = self._weights[norm.gamma].reshape(-1).astype(np.float64)
                 ratio = np.where(gamma != 0, factor / np.where(gamma != 0, gamma, 1), 1)
                 positions = np.arange(array.size, dtype=np.int64)
@@ -227,13 +230,20 @@ class _Search:
                 return
 
     def _find_bias(self, value: ir.Value, factor: Floats, layer: str) -> None:
-        """Find the origin of the bias of a layer whose kernel has a factor."""
+        """Find the origin of the bias of a layer whose kernel has a factor.
+
+        The factor is not a number in channels of zeros, which do not tell it.
+        """
         name, bias = str(value.name), _array(value).reshape(-1).astype(np.float64)
         plain = next((n for n in self._biases(layer) if self._size(n) == bias.size), None)
         unscaled = 0.0 if plain is None else self._weights[plain].astype(np.float64)
-        norms = (norm for norm in self._norms if norm.mean not in self._taken)
-        fitting = (n for n in norms if n.explains(self._weights, factor, bias, unscaled))
-        norm = next(fitting, None)
+        explained = (
+            (norm, norm.explained(self._weights, factor, bias, unscaled))
+            for norm in self._norms
+            if norm.mean not in self._taken
+        )
+        fitting = ((norm, whole) for norm, whole in explained if whole is not None)
+        norm, factor = next(fitting, (None, np.nan_to_num(factor, nan=1.0)))
         positions = np.arange(bias.size, dtype=np.int64)
         if norm is not None and norm.beta is not None:
             shift = bias - self._weights[norm.beta]

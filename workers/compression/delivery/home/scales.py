@@ -39,35 +39,45 @@ class Norm:
         names = (self.gamma, self.beta, self.mean, self.variance)
         return [name for name in names if name is not None]
 
-    def has_factor(self, weights: Weights, factor: Floats) -> bool:
-        """Return whether a factor is gamma / sqrt(variance + epsilon), whatever epsilon is."""
+    def whole_factor(self, weights: Weights, factor: Floats) -> Floats | None:
+        """Return a factor with the channels that it does not tell, which are not numbers in it.
+
+        None is returned where it is not gamma / sqrt(variance + epsilon), whatever epsilon is.
+        """
         variance = weights[self.variance].reshape(-1).astype(np.float64)
         if variance.size != factor.size:
-            return False
+            return None
         gamma = weights[self.gamma].reshape(-1) if self.gamma else np.ones_like(factor)
+        gamma = gamma.astype(np.float64)
         with np.errstate(all="ignore"):
-            epsilon = (gamma.astype(np.float64) / factor) ** 2 - variance
+            epsilon = (gamma / factor) ** 2 - variance
         epsilon = epsilon[(gamma != 0) & np.isfinite(epsilon)]
         bound = 10 * TOLERANCE * (np.abs(variance).max(initial=0) + 1e-3)
-        return bool(epsilon.size) and bool(np.ptp(epsilon) <= bound)
+        if not epsilon.size or np.ptp(epsilon) > bound:
+            return None
+        told = gamma / np.sqrt(np.maximum(variance + np.median(epsilon), np.finfo(float).tiny))
+        return np.where(np.isnan(factor), told, factor)
 
-    def explains(
+    def explained(
         self, weights: Weights, factor: Floats, bias: Floats, unscaled: Floats | float
-    ) -> bool:
-        """Return whether a layer has a normalisation's factor and bias.
+    ) -> Floats | None:
+        """Return the whole factor of a layer that has this normalisation's factor and bias.
+
+        None is returned of another layer.
 
         Args:
             weights: of the upload.
-            factor: of the layer, for each channel.
+            factor: of the layer, for each channel; not a number where the kernel is zero.
             bias: of the layer in the graph.
             unscaled: the bias that the layer has in the upload.
         """
-        if not self.has_factor(weights, factor):
-            return False
+        whole = self.whole_factor(weights, factor)
+        if whole is None:
+            return None
         beta = weights[self.beta].astype(np.float64) if self.beta else 0.0
-        expected = beta + (unscaled - weights[self.mean].astype(np.float64)) * factor
+        expected = beta + (unscaled - weights[self.mean].astype(np.float64)) * whole
         bound = TOLERANCE * (np.abs(bias).max() + 1)
-        return bool(np.allclose(bias, expected, rtol=1e-3, atol=bound))
+        return whole if np.allclose(bias, expected, rtol=1e-3, atol=bound) else None
 
 
 def norms_of(weights: Weights) -> Iterator[Norm]:

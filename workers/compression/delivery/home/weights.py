@@ -94,13 +94,14 @@ def _require_homes(
         and not _is_cut_of(array, given[name], kept.get(name))
     )
     for names, what in (
-        (lost, "is no constant of the result any more"),
-        (strange, "was changed, and is no weight of the upload"),
+        (lost, "it lost constants that hold weights"),
+        (strange, "its steps changed constants that are no weights of the upload"),
     ):
         if names:
             listed = ", ".join(f"'{name}'" for name in names[:_NAMED])
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             raise DeliveryFailed(
-                f"{len(names)} constants cannot be brought back to the upload: {listed} {what}."
+                f"the result cannot be brought back to the upload, as {what}: {listed}{more}."
             )
 
 
