@@ -15,6 +15,7 @@ from workers.compression import faults
 from workers.compression.delivery.biases import add_biases_apart
 from workers.compression.delivery.form import Form, Made, Source, pack
 from workers.compression.delivery.scans import carry_what_is_read
+from workers.compression.delivery.windows import shrink_windows
 from workers.compression.graph.load import load
 from workers.compression.graph.operators import RECURRENT, channel_axis
 from workers.compression.graph.packing import unpack
@@ -64,7 +65,7 @@ def _readable(source: Source) -> Path:
         model = load(source.graph)
     elif misread:
         unpack(model, misread)
-    changed = [carry_what_is_read(model), add_biases_apart(model)]
+    changed = [carry_what_is_read(model), add_biases_apart(model), shrink_windows(model)]
     if not (recurrent or misread or any(changed)):
         return source.graph
     readable = source.workspace / "readable.onnx"

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from app.domain.problems import DeliveryFailed
+from app.domain.wording import listed
 from workers.compression.delivery.home.origins import Follower, Origin, Origins, find_origins
 from workers.compression.delivery.home.parts import Array
 from workers.compression.delivery.home.results import places_left, values_of
@@ -98,10 +99,9 @@ def _require_homes(
         (strange, "its steps changed constants that are no weights of the upload"),
     ):
         if names:
-            listed = ", ".join(f"'{name}'" for name in names[:_NAMED])
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            named = listed([f"'{name}'" for name in names], _NAMED)
             raise DeliveryFailed(
-                f"the result cannot be brought back to the upload, as {what}: {listed}{more}."
+                f"the result cannot be brought back to the upload, as {what}: {named}."
             )
 
 
