@@ -14,7 +14,8 @@ onnxruntime fuses the pairs into its int8 kernels. The kernels determine the pla
 5. There are no 16-bit kernels: int16 activations round the inputs, and products run in float. The
    type has enough levels for all observed values, whatever ``ranges`` says. Weights and biases of
    Conv and Gemm are integers in any case: between pairs, onnxruntime (1.32) rounds floats itself.
-6. There are no kernels of fewer than eight bits: such activations use the first levels of uint8,
+6. A Sigmoid that multiplies such values returns integers too (``sigmoids``).
+7. There are no kernels of fewer than eight bits: such activations use the first levels of uint8,
    and a Clip of the integers between the nodes of a pair enforces that.
 """
 
@@ -40,6 +41,7 @@ from workers.compression.methods.quantize.integers import (
     weight_grid,
 )
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
+from workers.compression.methods.quantize.sigmoids import write_sigmoids
 from workers.compression.methods.quantize.writer import IntegerWeight, Writer, change
 
 _INT32_STEPS = float(2**31 - 1)
@@ -120,6 +122,7 @@ def write_quantized(
         for site in sites
     ]
     write_pairs(writer, sites, site_grids)
+    write_sigmoids(writer, parameters)
     writer.edit.remove_unused()
     return Outcome(copy, changes, skipped)
 
