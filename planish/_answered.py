@@ -134,6 +134,7 @@ class Fidelity(Answer):
     commonest: float | None = None
     bounded: str = "agreement"
     samples: int | None = None
+    beside: list[dict[str, Any]] | None = None
 
 
 class Measures(Answer):

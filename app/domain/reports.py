@@ -50,6 +50,14 @@ class Worst(Frozen):
     varies, and in reports that are older than the figure."""
 
 
+class OutputKept(Frozen):
+    """How much of an output is left."""
+
+    output: str
+    explained: float
+    """Share of the original's variance that is kept."""
+
+
 _ROUNDING = 1e-12
 """What rounding may add to a loss: a loss that is above its bound by less is within it."""
 
@@ -78,6 +86,9 @@ class Fidelity(Frozen):
     scores and labels, unless the original gives nearly always the same; else ``explained``."""
     samples: int | None = None
     """How many were compared; null in reports that are older than the figure."""
+    beside: list[OutputKept] | None = None
+    """Outputs besides the one whose quality and answers are judged, eight at most, those that keep
+    least first. Null in reports that are older than the figure."""
 
     @property
     def counts_answers(self) -> bool:

@@ -51,6 +51,7 @@ FIDELITY: dict[str, Any] = {
     "commonest": 0.4,
     "bounded": "agreement",
     "samples": 200,
+    "beside": [],
 }
 STEP_REPORT: dict[str, Any] = {
     "index": 0,

@@ -323,7 +323,7 @@ def test_a_report_from_before_the_figure_is_still_read(service: Service, job: st
     found = service.http.get(path(job)).json()["compressed"]["fidelity"]
     added: dict[str, Any] = {
         "explained": None, "worst": None, "commonest": None, "bounded": "agreement",
-        "samples": None,
+        "samples": None, "beside": None,
     }  # fmt: skip
     assert found == {**old, **added}
     assert "98.00 %" in Parsed(page(service, job)).text("main")

@@ -64,6 +64,17 @@ def test_noise_is_counted_over_all_outputs() -> None:
     assert closeness.value.sqnr_db == pytest.approx(10 * np.log10(8 / (4 * 0.01)), abs=0.01)
 
 
+def test_outputs_besides_the_judged_one_are_told_one_by_one() -> None:
+    samples = np.random.default_rng(0).normal(size=(20, 1, 4)).astype(np.float32)
+    closeness = closeness_to(*samples, name="judged")
+    for values in samples:
+        original = dict.fromkeys(("judged", "kept", "lost", "flat"), values)
+        original["flat"] = np.ones_like(values)
+        closeness.add(original, {**original, "lost": values * 0})
+    assert [each.output for each in closeness.value.beside or ()] == ["lost", "kept"]
+    assert [round(each.explained, 1) for each in closeness.value.beside or ()] == [0, 1]
+
+
 def test_an_answer_that_is_not_a_number_is_an_error() -> None:
     ones = np.ones((1, 4, 4), np.float32)
     closeness = closeness_to(ones)

@@ -8,7 +8,9 @@ from app.domain.latencies import Latency, Spread
 from app.domain.metrics import Metric
 from app.domain.reports import (
     DropInterval,
+    Fidelity,
     Measures,
+    OutputKept,
     Worst,
 )
 from app.domain.steps.prune import Prune
@@ -284,3 +286,18 @@ def test_a_drop_on_few_samples_says_what_it_may_be_on_others(
     evaluation = how().model_copy(update={"drop": DropInterval(low=drop[0], high=drop[1])})
     words = verdict.describe(measures(0.95), measures(after), [step()], None, evaluation)
     assert f"({said}, with 95 % confidence)" in words
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_outputs_that_nothing_judges_are_named_where_they_lost_much(labelled: bool) -> None:
+    beside = [
+        OutputKept(output=name, explained=kept)
+        for name, kept in {"sure": -73.5, "embedding": 0.68, "boxes": 0.95}.items()
+    ]
+    fidelity = Fidelity(sqnr_db=17.0, agreement=1.0, explained=0.5, beside=beside)
+    before = measures(1.0 if labelled else None)
+    after = before.model_copy(update={"fidelity": fidelity})
+    said = verdict.describe(before, after, [step()], None, how())
+    assert "besides the judged one keep less" in said
+    assert "'sure' nothing, 'embedding' 68.0 %" in said
+    assert "boxes" not in said

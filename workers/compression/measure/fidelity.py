@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.reports import Fidelity, Worst
+from app.domain.reports import Fidelity, OutputKept, Worst
 from workers.compression.measure.explained import Errors, Explained, are_labels, finite
 from workers.compression.samples.probabilities import probabilities_axis
 
@@ -20,6 +20,9 @@ _LEAST = 1e-30
 
 _MOST_ANSWERS = 1 << 16
 """The greatest number of different answers that are counted; of more, the rarest are forgotten."""
+
+_MOST_BESIDE = 8
+"""The most outputs whose shares a report has one by one."""
 
 _ONE_FOR_NEARLY_ALL = 0.9
 """Where the original gives one answer to more than this share of the samples, equal answers say too
@@ -174,6 +177,15 @@ class Nearness:
             others=finite(float(np.mean(kept))) if kept else None,
         )
 
+    def kept_beside(self, judged: str) -> list[OutputKept]:
+        """Return what outputs besides the judged one keep, the least first; those that vary."""
+        kept = [
+            OutputKept(output=name, explained=value)
+            for name, output in self.outputs.items()
+            if name != judged and (value := output.value) is not None
+        ]
+        return sorted(kept, key=lambda each: each.explained)[:_MOST_BESIDE]
+
     @property
     def sqnr_db(self) -> float | None:
         """10·log10 of signal over error power of all outputs; None when the error is zero."""
@@ -201,14 +213,14 @@ class Agreement:
     """
 
     def __init__(self, output: str, profile: Profile) -> None:
-        self._output, self._span, self._axis = output, profile.span, profile.axis
+        self.output, self._span, self._axis = output, profile.span, profile.axis
         self._same = 0
         self.counted = 0
         """The number of answers so far."""
 
     def add(self, original: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Add one sample's outputs; NaN and infinity agree where both outputs hold the same."""
-        expected, actual = original[self._output], outputs[self._output]
+        expected, actual = original[self.output], outputs[self.output]
         if not isinstance(expected, np.ndarray):
             return
         axis = self._axis
@@ -263,6 +275,7 @@ class Closeness:
             commonest=self._profile.commonest,
             bounded="agreement" if self._profile.answers_tell else "explained",
             samples=self._samples,
+            beside=self._nearness.kept_beside(self._agreement.output),
         )
 
 

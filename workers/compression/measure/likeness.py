@@ -3,6 +3,12 @@
 from app.domain.percentages import percent_kept
 from app.domain.reports import Fidelity
 
+_MUCH_LOST = 0.1
+"""The share of an output's variance whose loss is told, where another output is judged."""
+
+_NAMED = 3
+"""The most outputs that one sentence names."""
+
 _MANY = 1000
 """How many times more need not be told exactly."""
 
@@ -70,3 +76,14 @@ def _variance(fidelity: Fidelity, digits: int = 1) -> str:
         )
     least = percent_kept(worst.explained, digits)
     return sentence if least == kept else f"{sentence}, least in {where}: {least}"
+
+
+def lost_beside(fidelity: Fidelity) -> list[str]:
+    """Return which outputs besides the judged one lost much, in a sentence, if any did.
+
+    A metric and equal answers say nothing of them.
+    """
+    poor = [each for each in fidelity.beside or () if 1 - each.explained > _MUCH_LOST]
+    named = ", ".join(f"'{each.output}' {percent_kept(each.explained)}" for each in poor[:_NAMED])
+    said = f"Outputs besides the judged one keep less of what the original gives: {named}"
+    return [said] if poor else []

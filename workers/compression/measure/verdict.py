@@ -21,7 +21,7 @@ from app.domain.reports import (
 )
 from app.domain.steps import Step
 from workers.compression.measure.changes import why_nothing
-from workers.compression.measure.likeness import likeness, varies_nowhere
+from workers.compression.measure.likeness import likeness, lost_beside, varies_nowhere
 
 _SAME_SIZE = 0.005
 """Sizes that differ by less, as a share, are called equal."""
@@ -127,6 +127,9 @@ def describe(
     words, is_ruined = [gained, quality], ruined(baseline, compressed)
     if is_ruined:
         words = [_RUINED[evaluation.split], quality, f"{gained[0].upper()}{gained[1:]}"]
+    fidelity = compressed.fidelity
+    if fidelity and (_has_metric(baseline, compressed) or fidelity.bounded == "agreement"):
+        words += lost_beside(fidelity)
     if allowed is not None:
         words.append(_requirement(baseline, compressed, allowed))
     elif bound := missed_bound(baseline, compressed, steps):
