@@ -34,16 +34,18 @@ def convert(program: Any, _task: ToolTask, artifact: Path) -> None:
     from executorch.backends.xnnpack.serialization import xnnpack_graph_serialize
     from executorch.exir import to_edge_transform_and_lower
 
-    from workers.tools.xnnpack import Partitioner
+    from workers.tools.xnnpack import IntegersLeft, Partitioner
 
     schema = Schema(resources.files(serialization).joinpath("schema.fbs").read_text())
     # The function that this replaces starts a program, which the confinement forbids.
     xnnpack_graph_serialize.convert_to_flatbuffer = schema.write
-    partitioner = Partitioner()
-    lowered = to_edge_transform_and_lower(deepcopy(program), partitioner=[partitioner])
-    if partitioner.integers_left:
-        _make_float(program, partitioner.integers_left)
-        lowered = to_edge_transform_and_lower(program, partitioner=[Partitioner()])
+    try:
+        strict = Partitioner(leaves_integers=False)
+        lowered = to_edge_transform_and_lower(deepcopy(program), partitioner=[strict])
+    except IntegersLeft as left:
+        _make_float(program, left.constants)
+        partitioner = Partitioner(leaves_integers=True)
+        lowered = to_edge_transform_and_lower(program, partitioner=[partitioner])
     artifact.write_bytes(lowered.to_executorch().buffer)
 
 

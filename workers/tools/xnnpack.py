@@ -6,6 +6,14 @@ from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPar
 from executorch.backends.xnnpack.utils.quant_utils import IS_IMPLICIT_Q_DQ_TAG, is_dequant
 
 
+class IntegersLeft(Exception):  # noqa: N818 (it is no error)
+    """Constants of a program are in integers, and are not the weight of an int8 layer."""
+
+    def __init__(self, constants: set[str]) -> None:
+        super().__init__(constants)
+        self.constants = constants
+
+
 class Partitioner(XnnpackPartitioner):  # type: ignore[misc]
     """Leaves no rounding out that belongs to a layer which XNNPACK leaves.
 
@@ -14,20 +22,25 @@ class Partitioner(XnnpackPartitioner):  # type: ignore[misc]
     reads zeros.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, leaves_integers: bool) -> None:
         super().__init__()
-        self.integers_left: set[str] = set()
-        """The constants in integers that are not the weight of an int8 layer."""
+        self._leaves_integers = leaves_integers
 
     def get_matched_nodes_from_configs(self, ep: Any) -> Any:
-        """Group the nodes that XNNPACK computes; a layer is in a group with what rounds for it."""
+        """Group the nodes that XNNPACK computes; a layer is in a group with what rounds for it.
+
+        Raises:
+            IntegersLeft: there are any, and they are not to be left.
+        """
         groups = super().get_matched_nodes_from_configs(ep)
         of_layers = {node for group in groups if len(group) > 1 for node in group}
-        constants = ep.graph_signature.inputs_to_lifted_tensor_constants
+        constants, left = ep.graph_signature.inputs_to_lifted_tensor_constants, set[str]()
         for node in ep.graph.nodes:
             if node in of_layers:
                 continue
             node.meta.pop(IS_IMPLICIT_Q_DQ_TAG, None)
             if is_dequant(node) and node.args[0].name in constants:
-                self.integers_left.add(constants[node.args[0].name])
+                left.add(constants[node.args[0].name])
+        if left and not self._leaves_integers:
+            raise IntegersLeft(left)
         return groups
