@@ -69,6 +69,9 @@ METRICS: Mapping[Metric, Row] = {
 
 _WHOLE = ("int", "uint", "bool")
 
+_MANY = 1000
+"""How many times more an error need not be told exactly: the original's was next to nothing."""
+
 _ADVICE: Mapping[Kept, str] = {
     "classes": "needs integer classes as targets",
     "sequences": "needs rows of integer classes as targets, [samples, length], padded with -1",
@@ -118,6 +121,8 @@ def amount(kind: Kind, value: float) -> str:
         case "error":
             if isinf(value):
                 return "more than any bound, as it was 0"
+            if value > _MANY:
+                return f"more than {_MANY} times its value"
             return f"{percent(value, 2)} of its value"
         case "gain":
             return f"{value:.4g}"

@@ -215,6 +215,7 @@ def test_a_report_from_before_the_figure_is_judged_by_agreement() -> None:
         ("mse", 2.0, 2.5, "mse 2 → 2.5 (a drop of 25.00 % of its value)"),
         ("mae", 2.0, 1.0, "mae 2 → 1 (a gain of 50.00 % of its value)"),
         ("mse", 0.0, 0.5, "mse 0 → 0.5 (a drop of more than any bound, as it was 0)"),
+        ("mse", 5e-16, 0.02, "mse 5e-16 → 0.02 (a drop of more than 1000 times its value)"),
         ("iou", 0.25, 0.25, "iou 0.25 → 0.25 (unchanged)"),
     ],
 )
