@@ -163,7 +163,8 @@ def ruined(before: Measures, after: Measures) -> bool:
     """Return whether a graph does not do what the original does: less than half of it is left.
 
     A metric tells by itself where it is a share. Others have no bounds: where such a figure got
-    worse, the comparison with the original tells.
+    worse, the comparison with the original tells. Of numbers it has to be the variance: which of
+    them is the largest is no answer.
     """
     was, now, fidelity = before.quality, after.quality, after.fidelity
     differs = fidelity is not None and fidelity.ruined
@@ -171,6 +172,9 @@ def ruined(before: Measures, after: Measures) -> bool:
         return differs
     left = metrics.left(was.kind, was.value, now.value)
     if left is None:
+        kept = None if fidelity is None else fidelity.explained
+        if kept is not None and kept >= _HALF:
+            return False
         return differs and metrics.fall(was.kind, was.value, now.value) > 0
     return left < _HALF
 

@@ -39,6 +39,9 @@ def test_a_result_that_is_ruined_is_called_so_first(before: Measures, after: Mea
         (measures(0.02, "cer"), measures(0.3, "cer")),
         (measures(2.0, "mse"), measures(9.0, "mse")),
         (measures(-1.0, "r2"), measures(-1.5, "r2")),
+        (measures(0.0, "mse"), like(0.4, 0.85, scores=True).model_copy(
+            update={"quality": measures(0.2, "mse").quality}
+        )),
         (measures(0.9), like(0.95, -40.0, scores=False).model_copy(
             update={"quality": measures(0.9).quality}
         )),
