@@ -54,7 +54,8 @@ class Recover(Asked):
         default=None,
         ge=1,
         le=65_536,
-        description="Samples of one step. Default: up to 128, fewer of large ones or few.",
+        description="Samples of one step. Default: up to 128, fewer of large ones, of few,"
+        " or of those that are made from the model.",
     )
     augment: list[Change] | None = Field(
         title="Changes of images",

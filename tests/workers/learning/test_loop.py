@@ -15,7 +15,7 @@ from app.domain.steps.recover import Recover
 from tests.workers.learning import nets
 from workers.compression.learning.feed import Batch, Feed, Outputs
 from workers.compression.learning.loop import train
-from workers.compression.learning.portions import batches, divide
+from workers.compression.learning.portions import batches, divide, usual_batch
 from workers.compression.learning.task import Task
 from workers.compression.measure.quality import Yardstick
 from workers.compression.samples.context import Context, Samples
@@ -227,6 +227,16 @@ def test_no_batch_is_a_remainder(rows: int, size: int, least: int) -> None:
     assert [row for batch in divided for row in batch] == list(range(rows))
     assert len(divided) == -(-rows // size)
     assert least == min(map(len, divided)) >= max(map(len, divided)) - 1
+
+
+def test_batches_are_smaller_of_large_samples_of_few_and_of_made_ones() -> None:
+    rows = Samples({"x": np.zeros((4096, 8), np.float32)}, None, range(4096))
+    large = Samples({"x": np.zeros((64, 1 << 16), np.float32)}, None, range(64))
+    assert usual_batch(rows, 4096) == 128
+    assert usual_batch(rows, 320) == 20
+    assert usual_batch(large, 4096) == 32
+    assert usual_batch(replace(rows, made=True), 4096) == 32
+    assert usual_batch(replace(rows, made=True), 320) == 20
 
 
 def test_batches_are_made_of_whole_runs_where_their_size_is_fixed() -> None:

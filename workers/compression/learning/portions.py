@@ -51,7 +51,9 @@ def divide(feed: Feed, seed: int) -> Portions:
 
 
 def usual_batch(samples: Samples, count: int) -> int:
-    """Return the default batch size: smaller for large samples, and for few.
+    """Return the default batch size: smaller for large samples, for few, and for made ones.
+
+    Made samples are many alike, so that a training needs more steps on them.
 
     Args:
         samples: the dataset.
@@ -60,6 +62,8 @@ def usual_batch(samples: Samples, count: int) -> int:
     row = samples.indices[0]
     nbytes = sum(array[row].nbytes for array in samples.arrays.values())
     most = 128 if nbytes <= 1 << 14 else 64 if nbytes <= 1 << 17 else 32
+    if samples.made:
+        most = 32
     return min(most, max(8, count // _EPOCH_STEPS))
 
 
