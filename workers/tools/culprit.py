@@ -14,14 +14,15 @@ _SECONDS = 120.0
 _ROUNDING = "quantized_decomposed"
 
 
-def first_refused(program: Any, attempt: Callable[[Any], object]) -> str | None:
+def first_refused(program: Any, is_refused: Callable[[Any], bool]) -> str | None:
     """Return the node that ends the shortest beginning of a program that is refused.
 
     That is found by halves, so that what is before the node has been taken.
 
     Args:
         program: an exported program that is refused.
-        attempt: converts and runs a program; raises where that is refused.
+        is_refused: converts and runs a program; returns whether that is refused, and for the same
+            reason: kernels that are missing are found before kernels that refuse.
 
     Returns:
         The node's label; None where it is not found in time.
@@ -33,10 +34,7 @@ def first_refused(program: Any, attempt: Callable[[Any], object]) -> str | None:
         middle = (taken + refused) // 2
         if time.monotonic() > until:
             return None
-        beginning = _beginning(program, cuts[middle][1])
-        try:
-            attempt(beginning)
-        except Exception:  # noqa: BLE001 (converters raise errors of any class)
+        if is_refused(_beginning(program, cuts[middle][1])):
             refused = middle
         else:
             taken = middle

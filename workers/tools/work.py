@@ -3,6 +3,7 @@
 Only the conversion and the runtime differ; see ``litert``.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,11 +85,7 @@ def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> Too
     except Exception as error:  # whatever a converter raises is its refusal
         if is_limit(error):
             raise
-        node = None
-        if isinstance(error, RefusedOperator) or not isinstance(error, Refused):
-            with suppress(Exception):  # the reason is told without the node then
-                program = torch.export.load(own / PROGRAM)
-                node = first_refused(program, lambda beginning: opened(beginning)(runs[0]))
+        node = _culprit(error, own, lambda beginning: opened(beginning)(runs[0]))
         artifact.unlink(missing_ok=True)
         return ToolAnswer(runtime=converter.runtime, refused=sentence(_why(error, node), _SAID))
     (own / OUTPUTS).mkdir(exist_ok=True)
@@ -96,6 +93,40 @@ def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> Too
         np.save(own / OUTPUTS / f"{index}.npy", np.stack([each[index] for each in found]))
     took = _milliseconds(directory / ORIGINAL, runs[0], run, task.threads)
     return ToolAnswer(runtime=converter.runtime, milliseconds=took)
+
+
+def _culprit(error: Exception, own: Path, attempt: Callable[[Any], object]) -> str | None:
+    """Return the node for which a model is refused; None where there is none, or it is not found.
+
+    Args:
+        error: what the whole program raised.
+        own: the directory of the task.
+        attempt: converts and runs a program; it raises where that is refused.
+    """
+    import torch
+
+    if isinstance(error, Refused) and not isinstance(error, RefusedOperator):
+        return None
+    reason = _reason(error)
+
+    def is_refused(beginning: Any) -> bool:
+        try:
+            attempt(beginning)
+        except Exception as other:  # noqa: BLE001 (converters raise errors of any class)
+            return _reason(other) == reason
+        return False
+
+    with suppress(Exception):  # the reason is told without the node then
+        return first_refused(torch.export.load(own / PROGRAM), is_refused)
+    return None
+
+
+def _reason(error: Exception) -> tuple[type, str]:
+    """Return what errors have in common that are raised of one operator, wherever that is."""
+    from workers.compression.faults import refusal
+
+    said = str(error) if isinstance(error, Refused) else refusal(error)
+    return type(error), re.sub(r"\d+", "", said)
 
 
 def _why(error: Exception, node: str | None) -> str:

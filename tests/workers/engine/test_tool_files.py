@@ -92,8 +92,9 @@ def test_microcontrollers_run_a_masked_layer_over_more_than_ten_moments(
     [
         (
             "litert_micro",
-            """net (float[2] x) => (float[2] y) <float[2] w = {3, 4}> {
-                [first] a = Mul(x, w) [curve] b = Gelu(a) [again] c = Tan(b) [last] y = Add(c, w)
+            """net (float[2] x) => (float[2] y) <float[2] w = {3, 4}, int64[2] places = {1, 0}> {
+                [other] a = GatherElements(x, places) [curve] b = Gelu(a)
+                [again] c = Gelu(b) [last] y = Add(c, w)
             }""",
             "'curve' (Gelu)",
         ),
@@ -107,7 +108,7 @@ def test_microcontrollers_run_a_masked_layer_over_more_than_ten_moments(
         ),
     ],
 )
-def test_a_refusal_names_the_first_node_that_is_not_taken(
+def test_a_refusal_names_the_first_node_that_is_not_taken_for_its_reason(
     job: Run, tmp_path: Path, name: OutputFormat, text: str, node: str
 ) -> None:
     model = ir.from_onnx_text(f'<ir_version: 9, opset_import: ["": 21]> {text}')
