@@ -29,6 +29,19 @@ def compared(
         (compared(2.0, None, 2.05), None, "2.00× faster with 2 threads"),
         (compared(2.0, 1.999, 2.001), None, "2.00× faster with 2 threads"),
         (
+            compared(0.8, 0.79, 0.81),
+            compared(1.4, 1.39, 1.41),
+            (
+                "1.25× SLOWER (1.23 to 1.27) with 2 threads; 1.40× faster (1.39 to 1.41) with 1"
+                " thread"
+            ),
+        ),
+        (
+            compared(2.0, 1.95, 2.05),
+            compared(1.4, 1.39, 1.41),
+            "2.00× faster (1.95 to 2.05) with 2 threads",
+        ),
+        (
             compared(2.0, 0.03, 23.4, certain=False),
             None,
             TOO_BUSY,

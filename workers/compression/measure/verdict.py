@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from app.domain import metrics
-from app.domain.latencies import Comparison, Credited, same_speed
+from app.domain.latencies import Comparison, Credited, Latency, same_speed
 from app.domain.metrics import Kind
 from app.domain.percentages import few, percent_kept
 from app.domain.problems import QualityBelowRequirement
@@ -172,7 +172,7 @@ def _speed(evaluation: Evaluation) -> str | None:
         alone = told is not latency
         words = f"{_faster(told)} {'with 1 thread' if alone else with_all}{_by_tidying(told)}"
         if not alone:
-            return words
+            return f"{words}{_otherwise(latency)}"
         if interval is None:
             return f"{words}; {with_all} the machine was too busy to tell"
         return (
@@ -182,6 +182,21 @@ def _speed(evaluation: Evaluation) -> str | None:
     if interval is None:
         return f"at a speed that the machine was too busy to tell ({again})"
     return f"{interval} times as fast {with_all} (the machine was too busy to tell better: {again})"
+
+
+def _otherwise(latency: Latency) -> str:
+    """Say the speed with one thread where it is slower with one of both numbers of threads alone.
+
+    Threads of a small graph may wait for each other longer than they compute.
+    """
+    alone = latency.one_thread
+    if alone is None or not alone.certain or _is_slower(alone) == _is_slower(latency):
+        return ""
+    return f"; {_faster(alone)} with 1 thread"
+
+
+def _is_slower(times: Comparison) -> bool:
+    return times.speedup < 1 and not same_speed(times.speedup)
 
 
 def _by_tidying(latency: Credited) -> str:
