@@ -48,7 +48,11 @@ def _cuts(graph: Any) -> list[tuple[str, int]]:
     nodes = list(graph.nodes)
     last = {label: place for place, node in enumerate(nodes) if (label := label_of(node))}
     whole = max(last.values(), default=0)
-    return [each for each in last.items() if each[1] == whole or _given(nodes, each[1])]
+    return [
+        (label, place)
+        for label, place in last.items()
+        if place == whole or nodes[place] in _given(nodes, place)
+    ]
 
 
 def rounds(program: Any) -> bool:

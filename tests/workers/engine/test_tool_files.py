@@ -92,9 +92,11 @@ def test_microcontrollers_run_a_masked_layer_over_more_than_ten_moments(
     [
         (
             "litert_micro",
-            """net (float[2] x) => (float[2] y) <float[2] w = {3, 4}, int64[2] places = {1, 0}> {
+            """net (float[2] x) => (float[2] y)
+            <float[2] w = {3, 4}, int64[2] places = {1, 0}, float step = {0.1}, int8 zero = {3}> {
                 [other] a = GatherElements(x, places) [curve] b = Gelu(a)
-                [again] c = Gelu(b) [last] y = Add(c, w)
+                q = QuantizeLinear(b, step, zero) d = DequantizeLinear(q, step, zero)
+                [again] c = Gelu(d) [last] y = Add(c, w)
             }""",
             "'curve' (Gelu)",
         ),
