@@ -21,8 +21,10 @@ BATCH, _FIXED = 64, 16
 LEAST = 32
 """Samples that are made whatever time they take."""
 _KEPT_FROM = 0.3
-"""The share of a network's training from which samples are kept. They are taken all along, because
-what a network makes in the end is alike (the memory bank of Fang et al. 2021)."""
+"""The share of a network's training, or of its time, from which samples are kept.
+
+They are taken all along, because what a network makes in the end is alike (the memory bank of Fang
+et al. 2021)."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def by_pixels(
         }
         device = teacher.feed.device
         source = Pixels({name: torch.from_numpy(each).to(device) for name, each in noise.items()})
-        for step in _train(source, teacher, steps, minutes, seed + index):
+        for step, _ in _train(source, teacher, steps, minutes, seed + index):
             advance(max((index + step / steps) / batches, minutes.share))
         made.append(_numbers(teacher, source.make(teacher.batch, torch.Generator())))
         if minutes.left <= 0 and len(made) * teacher.batch >= LEAST:
@@ -155,22 +157,25 @@ def by_network(
         torch.manual_seed(seed)  # the first weights
         source = Network(shapes, teacher.feed.device)
     random = torch.Generator().manual_seed(seed)
-    count, start = len(teacher.feed.samples), int(steps * _KEPT_FROM)
-    size = -(-count // (steps - start))
+    count, kept = len(teacher.feed.samples), 0
     made = list[dict[str, Tensor]]()
-    for step in _train(source, teacher, steps, minutes, seed):
-        advance(max(step / steps, minutes.share))
-        if step > start:
-            made.append(_numbers(teacher, source.make(teacher.batch, random), size))
-    while sum(len(next(iter(part.values()))) for part in made) < count:
+    for step, samples in _train(source, teacher, steps, minutes, seed):
+        done = max(step / steps, minutes.share)
+        advance(done)
+        due = round(count * (done - _KEPT_FROM) / (1 - _KEPT_FROM)) - kept
+        if due > 0:
+            made.append(_numbers(teacher, samples, due))
+            kept += min(due, teacher.batch)
+    while kept < count:
         made.append(_numbers(teacher, source.make(teacher.batch, random)))
+        kept += teacher.batch
     return _joined(made, count)
 
 
 def _train(
     source: Source, teacher: Teacher, steps: int, minutes: Minutes, seed: int
-) -> Iterator[int]:
-    """Train a source; yield the number of each step that is done.
+) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
+    """Train a source; yield the number of each step that is done, and the samples it began with.
 
     It ends early where time runs out, or where a loss is not a number.
     """
@@ -180,12 +185,13 @@ def _train(
     rows = (rows * teacher.batch)[: teacher.batch]
     for step in range(1, steps + 1):
         optimizer.zero_grad(set_to_none=True)
-        loss = teacher.loss(source.make(teacher.batch, random), rows)
+        samples = source.make(teacher.batch, random)
+        loss = teacher.loss(samples, rows)
         if not bool(torch.isfinite(loss)):
             return
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        yield step
+        yield step, samples
         if minutes.left <= 0:
             return
 
