@@ -91,9 +91,9 @@ PEERS: Mapping[str, Peer] = {
     ),
     "onnxruntime dynamic": Peer("onnxruntime", {"dynamic": True}),
     "NNCF": Peer("nncf"),
-    "NNCF, mixed": Peer("nncf", {"preset": "MIXED"}),
+    "NNCF, mixed": Peer("nncf", {"preset": "mixed"}),
     "NNCF, mixed, slow bias correction": Peer(
-        "nncf", {"preset": "MIXED", "fast_bias_correction": False}
+        "nncf", {"preset": "mixed", "fast_bias_correction": False}
     ),
     "Neural Compressor": Peer("onnx_neural_compressor"),
     "Neural Compressor, QDQ, per channel": Peer(

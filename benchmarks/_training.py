@@ -16,6 +16,7 @@ def one_cycle(
     samples: int,
     epochs: int,
     peak_rate: float,
+    batch: int = BATCH,
 ) -> None:
     """Train with AdamW, one cycle of the learning rate.
 
@@ -25,13 +26,14 @@ def one_cycle(
         samples: how many there are.
         epochs: passes over them.
         peak_rate: the learning rate at its highest.
+        batch: samples of a step.
     """
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
-    steps = samples // BATCH
+    steps = samples // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_rate, epochs * steps)
     for _ in range(epochs):
-        for chosen in torch.randperm(samples)[: steps * BATCH].view(-1, BATCH):
+        for chosen in torch.randperm(samples)[: steps * batch].view(-1, batch):
             optimizer.zero_grad()
             torch.autograd.backward(loss(chosen))
             optimizer.step()

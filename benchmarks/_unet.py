@@ -14,8 +14,8 @@ from benchmarks._scenes import Scenes
 from workers.compression.targets import onnx as target
 
 CLASSES = 11
-EPOCHS, PEAK_RATE = 3, 0.005
-_BATCH = 50
+EPOCHS, PEAK_RATE, BATCH = 3, 0.005, 16
+_JUDGED_TOGETHER = 50
 
 
 def _twice(inputs: int, outputs: int) -> nn.Module:
@@ -57,10 +57,12 @@ def model() -> Path:
             len(images),
             EPOCHS,
             PEAK_RATE,
+            BATCH,
         )
         _training.export(network, path, _scenes.SIDE)
 
-    return _task.kept("unet.onnx", make, network=UNet(), training=(EPOCHS, PEAK_RATE), of="scenes")
+    training = EPOCHS, PEAK_RATE, BATCH
+    return _task.kept("unet.onnx", make, network=UNet(), training=training, of="scenes")
 
 
 def dataset() -> Path:
@@ -77,10 +79,10 @@ def measures(path: Path) -> dict[str, float]:
     """Return the intersection over union of a file's classes on other scenes, in percent."""
     session, scenes = target.open_session(path, _task.THREADS), _judged()
     counts = np.zeros((CLASSES, CLASSES), np.int64)
-    for first in range(0, len(scenes.images), _BATCH):
-        images = scenes.images[first : first + _BATCH]
+    for first in range(0, len(scenes.images), _JUDGED_TOGETHER):
+        images = scenes.images[first : first + _JUDGED_TOGETHER]
         (scores,) = target.run(session, None, {"image": images})
-        pairs = scenes.masks[first : first + _BATCH] * CLASSES + scores.argmax(1)
+        pairs = scenes.masks[first : first + _JUDGED_TOGETHER] * CLASSES + scores.argmax(1)
         counts += np.bincount(pairs.ravel(), minlength=CLASSES**2).reshape(CLASSES, CLASSES)
     hits = counts.diagonal()
     return {"iou": 100 * float(np.mean(hits / (counts.sum(0) + counts.sum(1) - hits)))}
