@@ -19,7 +19,7 @@ serve: $(READY)  ## the service, until Ctrl-C; its data is kept in ./planish-dat
 
 test: lint  ## everything that CI runs; tests of a converter that cannot be installed are skipped
 	-$(MAKE) tools
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder  # by their count, files of few long tests would run last
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder  # by their count, files of few long tests would run last
 
 tools: $(READY)  ## converters with a Python of their own, and the runtime for browsers, into .venv
 	$(BIN)/planish tools install litert executorch web

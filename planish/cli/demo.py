@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from planish.demo.receiver import Receiver
     from planish.demo.text_lines import Lines
 
-_LINES = 256
+_FEWEST_LINES = 32
+"""Of which a fifth is held out."""
 _STEPS = [{"method": "quantize", "mode": "static"}]
 _WEBHOOK_S = 30.0
 
@@ -30,6 +31,10 @@ screen = console()
 
 def demo(
     output: Annotated[Path, typer.Option(help="Where the results are left.")] = Path("demo-output"),
+    lines: Annotated[
+        int,
+        typer.Option(min=_FEWEST_LINES, help="Lines of text that are drawn: fewer are quicker."),
+    ] = 256,
 ) -> None:
     """Compress a trained text reader with a service of its own, and show what came of it.
 
@@ -42,7 +47,7 @@ def demo(
 
     end_as_interrupted(signal.SIGTERM, signal.SIGHUP)
     began = time.monotonic()
-    lines = text_lines.draw(_LINES, seed=0)
+    drawn = text_lines.draw(lines, seed=0)
     try:
         with ExitStack() as running:
             screen.print("Starting the service: PostgreSQL, Valkey, gateway, workers …")
@@ -50,14 +55,14 @@ def demo(
             client = running.enter_context(Client(url))
             hook = running.enter_context(receiver.receiving())
             hook.secret = client.create_webhook(hook.url).secret or ""
-            model, dataset = _upload(client, lines)
+            model, dataset = _upload(client, drawn)
             job = _run(client, model, dataset)
             _await_webhook(hook, job)
             report = client.report(job)
             artifact = _keep(client, job, output)
     except (DidNotStart, ModuleNotFoundError) as error:
         raise Stop(f"{error}. The demo needs: pip install 'planish[demo]'") from None
-    screen.print(_table(job, report, lines, artifact))
+    screen.print(_table(job, report, drawn, artifact))
     screen.print(f"In words: {job.verdict or report['verdict']}")
     screen.print(f"Artifact: {artifact}\nReport:   {output / 'report.html'}")
     screen.print(f"Everything is stopped again; it took {time.monotonic() - began:.0f} s.")

@@ -49,7 +49,7 @@ def test_it_leaves_a_smaller_model_and_its_report_and_nothing_else(tmp_path: Pat
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "planish", "demo", "--output", str(output)],
+        [sys.executable, "-m", "planish", "demo", "--output", str(output), "--lines", "64"],
         capture_output=True,
         text=True,
         timeout=280,
