@@ -25,6 +25,15 @@ def words(name: str, _: Any = None) -> str:
     return name.replace("_", " ").capitalize()
 
 
+_MOST_FAULTS = 100
+"""Of which each is told in words of its own."""
+
+
+def _is_unknown(fault: ErrorDetails) -> bool:
+    """Return whether a model has no field of a name, itself and not one of its parts."""
+    return fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1
+
+
 class Asked(BaseModel):
     """A part of a request: an unknown field is refused, and so is a value of another type.
 
@@ -40,13 +49,18 @@ class Asked(BaseModel):
         try:
             return handler(value)
         except ValidationError as error:
-            faults = [cls._fault(fault) for fault in error.errors(include_url=False)]
-            raise ValidationError.from_exception_data(error.title, faults) from None
+            if error.error_count() > _MOST_FAULTS:
+                raise
+            faults = error.errors(include_url=False)
+            if not any(map(_is_unknown, faults)):
+                raise
+            said = [cls._fault(fault) for fault in faults]
+            raise ValidationError.from_exception_data(error.title, said) from None
 
     @classmethod
     def _fault(cls, fault: ErrorDetails) -> InitErrorDetails:
         kind: str | PydanticCustomError = fault["type"]
-        if kind == "extra_forbidden" and len(fault["loc"]) == 1:
+        if _is_unknown(fault):
             words = f"is not a field that is known here: there are {', '.join(cls.model_fields)}"
             kind = PydanticCustomError(SAID, words)
         elif kind == SAID:

@@ -25,10 +25,12 @@ def first_refused(program: Any, is_refused: Callable[[Any], bool]) -> str | None
             reason: kernels that are missing are found before kernels that refuse.
 
     Returns:
-        The node's label; None where it is not found in time.
+        The node's label; None where it is not found in time, or no node is the reason.
     """
     until = time.monotonic() + _SECONDS
     cuts = _cuts(program.module(check_guards=False).graph)
+    if not cuts or not is_refused(_beginning(program, cuts[-1][1])):
+        return None
     taken, refused = -1, len(cuts) - 1
     while refused - taken > 1:
         middle = (taken + refused) // 2
@@ -38,11 +40,14 @@ def first_refused(program: Any, is_refused: Callable[[Any], bool]) -> str | None
             refused = middle
         else:
             taken = middle
-    return cuts[refused][0] if cuts else None
+    return cuts[refused][0]
 
 
 def _cuts(graph: Any) -> list[tuple[str, int]]:
-    """Return the nodes of the ONNX graph that a program can end with, and the place of its end."""
+    """Return the nodes of the ONNX graph that a program can end with, and the places of its ends.
+
+    They are in the order of these places.
+    """
     from workers.compression.faults import label_of
 
     nodes = list(graph.nodes)
@@ -50,7 +55,7 @@ def _cuts(graph: Any) -> list[tuple[str, int]]:
     whole = max(last.values(), default=0)
     return [
         (label, place)
-        for label, place in last.items()
+        for label, place in sorted(last.items(), key=lambda cut: cut[1])
         if place == whole or nodes[place] in _given(nodes, place)
     ]
 

@@ -67,7 +67,7 @@ def find_extremes_by_floats(model: Any) -> bool:
             if (
                 read in of_truth
                 and _readers(graph, read) == [operator]
-                and given not in graph.outputs
+                and not {read, given} & set(map(int, graph.outputs))
                 and all(reader in casts for reader in _readers(graph, given))
             ):
                 tensors[read].type = tensors[given].type = types.FLOAT32

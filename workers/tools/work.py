@@ -4,6 +4,7 @@ Only the conversion and the runtime differ; see ``litert``.
 """
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ Arrays = list[NDArray[Any]]
 _SECONDS = 4.0
 """Of timed runs."""
 _SAID = 600
+_SEARCHED = 30.0
+"""Seconds that a refusal may take for its node to be searched: a beginning may take as long."""
 
 
 class Refused(Exception):  # noqa: N818 (as the problems of app.domain are named)
@@ -73,7 +76,7 @@ def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> Too
 
     torch.set_num_threads(task.threads)
     artifact = directory / ARTIFACTS / task.file
-    runs = list(_runs(own))
+    runs, began = list(_runs(own)), time.monotonic()
 
     def opened(program: Any) -> Callable[[Arrays], Arrays]:
         converter.convert(program, task, artifact)
@@ -85,9 +88,15 @@ def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> Too
     except Exception as error:  # whatever a converter raises is its refusal
         if is_limit(error):
             raise
-        node = _culprit(error, own, lambda beginning: opened(beginning)(runs[0]))
+        refused = sentence(_why(error, None), _SAID)
+        answer = ToolAnswer(runtime=converter.runtime, refused=refused)
+        if time.monotonic() - began < _SEARCHED:
+            # What ends the process in the search takes no answer away.
+            (own / ANSWER).write_text(answer.model_dump_json())
+            node = _culprit(error, own, lambda beginning: opened(beginning)(runs[0]))
+            refused = sentence(_why(error, node), _SAID)
         artifact.unlink(missing_ok=True)
-        return ToolAnswer(runtime=converter.runtime, refused=sentence(_why(error, node), _SAID))
+        return answer.model_copy(update={"refused": refused})
     (own / OUTPUTS).mkdir(exist_ok=True)
     for index in range(task.outputs):
         np.save(own / OUTPUTS / f"{index}.npy", np.stack([each[index] for each in found]))
@@ -134,7 +143,11 @@ def _why(error: Exception, node: str | None) -> str:
     from workers.compression.faults import note_node, refusal, sentence
 
     if isinstance(error, Refused):
-        return f"{sentence(error, _SAID)} It is node {node} of the model." if node else str(error)
+        return (
+            f"{sentence(error, _SAID)} The operator is node {node} of the model."
+            if node
+            else str(error)
+        )
     if node:
         note_node(error, node)
     return f"the converter refuses: {refusal(error)}"

@@ -27,6 +27,7 @@ from workers.compression.delivery.grids import Grids
 from workers.compression.delivery.judging import against_onnxruntime, max_error
 from workers.compression.measure.fidelity import Nearness
 from workers.compression.measure.ratio import Ratio
+from workers.tools.culprit import first_refused
 
 STATIC = {"method": "quantize", "mode": "static", "force": True}
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -255,6 +256,43 @@ def test_a_program_is_exported_again_as_converters_do(tmp_path: Path, float_weig
     again = torch.export.export(read, (torch.from_numpy(x),), strict=False)
     [y] = again.module()(torch.from_numpy(x))
     assert y.numpy() == pytest.approx(x + 0.02 * integers)
+
+
+def test_a_program_whose_output_is_a_number_of_its_own_is_saved(tmp_path: Path) -> None:
+    """A loop that gives its last counter."""
+    text = """
+    <ir_version: 9, opset_import: ["": 21]>
+    net (float[1, 3] x) => (float[1, 3] y, int64 last)
+    <int64 rounds = {2}, bool go = {1}, int64 before = {0}> {
+        y, last = Loop(rounds, go, x, before) <
+            body = turn (
+                int64 i, bool on, float[1, 3] a, int64 b
+            ) => (bool still, float[1, 3] c, int64 d) {
+                still = Identity(on)
+                c = Add(a, a)
+                d = Identity(i)
+            }>
+    }
+    """
+    ir.save(ir.from_onnx_text(text), tmp_path / "m.onnx")
+    exported = program(tmp_path / "m.onnx", {"x": np.ones((1, 3), np.float32)}, Grids())
+    torch.export.save(exported, tmp_path / "m.pt2")
+    y, last = torch.export.load(tmp_path / "m.pt2").module()(torch.ones(1, 3))
+    assert y.tolist() == [[4.0, 4.0, 4.0]]
+    assert int(last) == 1
+
+
+def test_no_node_is_named_where_no_beginning_is_refused(tmp_path: Path) -> None:
+    text = """
+    <ir_version: 9, opset_import: ["": 21]>
+    net (float[1, 3] x) => (float[1, 3] y) { a = Relu(x) b = Sigmoid(a) y = Tanh(b) }
+    """
+    ir.save(ir.from_onnx_text(text), tmp_path / "m.onnx")
+    exported = program(tmp_path / "m.onnx", {"x": np.ones((1, 3), np.float32)}, Grids())
+    assert first_refused(exported, lambda _beginning: False) is None
+    assert first_refused(exported, lambda beginning: "sigmoid" in str(beginning.graph)) == (
+        "'b' (Sigmoid)"
+    )
 
 
 def test_a_program_for_litert_computes_in_float32(tmp_path: Path) -> None:

@@ -299,6 +299,6 @@ def test_outputs_that_nothing_judges_are_named_where_they_lost_much(labelled: bo
     before = measures(1.0 if labelled else None)
     after = before.model_copy(update={"fidelity": fidelity})
     said = verdict.describe(before, after, [step()], None, how())
-    assert "besides the judged one keep less" in said
-    assert "'sure' nothing, 'embedding' 68.0 %" in said
+    assert "Outputs that are not judged lost much of the original's variance: " in said
+    assert "'sure' keeps nothing, 'embedding' keeps 68.0 %" in said
     assert "boxes" not in said

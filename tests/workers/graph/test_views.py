@@ -63,3 +63,34 @@ def test_another_order_stays(tmp_path: Path, step: int, row: NDArray[np.int64]) 
 def test_another_shape_stays(tmp_path: Path) -> None:
     graph = normal(read("4", "", places_of=np.arange(8).reshape(2, 4, 1, 1)), tmp_path)
     assert operators(graph)["Gather"] == 1
+
+
+def test_a_copy_of_a_copy_goes(tmp_path: Path) -> None:
+    indices = "again = Gather(row, places_of) other = Reshape(again, all)"
+    proto = read("3", indices, places_of=np.arange(12).reshape(3, 4, 1, 1))
+    copy = next(node for node in proto.graph.node if "copy" in node.output)
+    copy.input[0] = "other"
+    proto.graph.value_info.append(
+        onnx.helper.make_tensor_value_info("again", onnx.TensorProto.FLOAT, [3, 4, 1, 1])
+    )
+    assert operators(normal(proto, tmp_path)) == {"ReduceMean": 1, "Sigmoid": 1}
+
+
+def test_a_row_that_is_added_to_all_counts_nothing(tmp_path: Path) -> None:
+    """Three more in each row and a count over one row are not four more in each row."""
+    indices = COMPUTED.replace("places_of = Add(rows, row_indices)", """
+        counted = Add(rows, row_indices)
+        first = Shape <start = 0, end = 1>(single)
+        count = Squeeze(first)
+        once = Range(zero, count, one)
+        repeated = Unsqueeze(once, places)
+        places_of = Add(counted, repeated)
+    """)  # fmt: skip
+    scalars = {"zero": np.array(0), "one": np.array(1), "step": np.array(3)}
+    arrays = {
+        "places": np.array([1, 2, 3]),
+        "row_indices": IN_ORDER,
+        "single": np.zeros((1, 2), int),
+    }
+    graph = normal(read("N", indices, **scalars, **arrays), tmp_path)
+    assert operators(graph)["Gather"] == 1

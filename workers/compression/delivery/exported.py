@@ -92,10 +92,11 @@ def _without_detaching(exported: torch.export.ExportedProgram) -> None:
     """Leave out what detaches a constant from gradients, which a program cannot do twice.
 
     torch writes it where numbers become a tensor, and a converter that exports the program again
-    fails there.
+    fails there. The program's outputs are named after what gives them, so that stays.
     """
     for node in list(exported.graph.nodes):
-        if node.target == torch.ops.aten.detach_.default:
+        given = any(user.op == "output" for user in node.users)
+        if node.target == torch.ops.aten.detach_.default and not given:
             node.replace_all_uses_with(node.args[0])
             exported.graph.erase_node(node)
 

@@ -56,10 +56,10 @@ def form(made: ToolFormat) -> Form:
 
 def _make(made: ToolFormat, source: Source, directory: Path) -> Made | Waiting:
     tool, file = TOOL_OF[made.name], made.file
-    if (failure := source.failures.get(tool)) is not None:
-        raise DeliveryFailed(failure)
     answer = source.workspace / ANSWER
     if not answer.exists():
+        if (failure := source.failures.get(tool)) is not None:
+            raise DeliveryFailed(failure)
         _write_task(made, source)
         return Waiting(tool)
     reply = _read_answer(source)

@@ -84,6 +84,6 @@ def lost_beside(fidelity: Fidelity) -> list[str]:
     A metric and equal answers say nothing of them.
     """
     poor = [each for each in fidelity.beside or () if 1 - each.explained > _MUCH_LOST]
-    named = ", ".join(f"'{each.output}' {percent_kept(each.explained)}" for each in poor[:_NAMED])
-    said = f"Outputs besides the judged one keep less of what the original gives: {named}"
+    kept = [f"'{each.output}' keeps {percent_kept(each.explained)}" for each in poor[:_NAMED]]
+    said = f"Outputs that are not judged lost much of the original's variance: {', '.join(kept)}"
     return [said] if poor else []

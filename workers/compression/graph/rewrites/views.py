@@ -28,11 +28,13 @@ def remove_views(model: ir.Model) -> int:
 
     Left alone: a view of another order or shape, and one that makes a graph's output.
     """
-    flat = [(node, source) for node in model.graph if (source := _flattened(node)) is not None]
+    flat = [node for node in model.graph if _flattened(node) is not None]
     computed, removed = _computed(model.graph) if flat else {}, 0
-    for node, source in flat:
-        output = node.outputs[0]
-        if not output.is_graph_output() and _count_up(node.inputs[1], source.shape, computed):
+    for node in flat:
+        source, output = _flattened(node), node.outputs[0]
+        if source is None or output.is_graph_output():
+            continue
+        if _count_up(node.inputs[1], source.shape, computed):
             output.replace_all_uses_with(source)
             model.graph.remove(node, safe=True)
             removed += 1
@@ -44,7 +46,9 @@ def _flattened(node: ir.Node) -> ir.Value | None:
     if node.op_type != "Gather" or node.domain != "" or node.attributes.get_int("axis", 0) != 0:
         return None
     row = node.inputs[0].producer() if node.inputs[0] is not None else None
-    if row is None or row.op_type != "Reshape" or not _is(row.inputs[1], [-1]):
+    if row is None or (row.op_type, row.domain) != ("Reshape", ""):
+        return None
+    if len(row.inputs) != 2 or not _is(row.inputs[1], [-1]):
         return None
     return row.inputs[0]
 
@@ -65,20 +69,19 @@ def _count_up(indices: ir.Value | None, shape: ir.Shape | None, computed: _Compu
     """Return whether indices are those of all elements of a shape, in order."""
     if indices is None or shape is None or len(shape) == 0:
         return False
-    inner = [size for size in shape[1:] if isinstance(size, int)]
-    constant, counted = _array(indices), np.arange(prod(inner)).reshape(inner)
+    inner = tuple(size for size in shape[1:] if isinstance(size, int))
     if len(inner) != len(shape) - 1:
         return False
+    constant = _array(indices)
     if constant is not None:
         as_read = shape.is_static() and constant.shape == shape.numpy()
         return as_read and np.array_equal(constant.ravel(), np.arange(constant.size))
     rows = computed.get(indices)
-    return (
-        rows is not None
-        and rows.count == shape[0]
-        and np.array_equal(rows.first, counted)
-        and bool((rows.step == counted.size).all())
-    )
+    if rows is None or rows.count != shape[0] or rows.first.shape != inner:
+        return False
+    counted = np.arange(prod(inner)).reshape(inner)
+    by_row = rows.count == 1 or bool((rows.step == counted.size).all())
+    return by_row and np.array_equal(rows.first, counted)
 
 
 def _computed(graph: ir.Graph) -> dict[ir.Value, _Rows]:
@@ -99,7 +102,7 @@ def _rows(node: ir.Node, known: _Computed) -> _Rows | None:
             return _scaled(known, *node.inputs)
         case "Add":
             return _sum(*(_known(value, known) for value in node.inputs))
-        case "Unsqueeze":
+        case "Unsqueeze" if len(node.inputs) == 2:
             return _unsqueezed(known, *node.inputs)
         case _:
             return None
@@ -117,7 +120,7 @@ def _range(start: ir.Value | None, limit: ir.Value | None, step: ir.Value | None
     count = _counted(limit)
     if count is None or not _is(start, 0) or not _is(step, 1):
         return None
-    return _Rows(np.asarray(0), np.asarray(1), count)
+    return _Rows(np.asarray(0), np.asarray(0 if count == 1 else 1), count)  # one is broadcast
 
 
 def _scaled(known: _Computed, one: ir.Value | None, other: ir.Value | None) -> _Rows | None:
@@ -143,7 +146,7 @@ def _unsqueezed(known: _Computed, value: ir.Value | None, places: ir.Value | Non
     rows, axes = _known(value, known), _array(places)
     if rows is None or axes is None or (axes < 1).any():
         return None
-    within = tuple((axes - 1).tolist())
+    within = tuple((axes.ravel() - 1).tolist())
     return _Rows(np.expand_dims(rows.first, within), np.expand_dims(rows.step, within), rows.count)
 
 
