@@ -4,16 +4,13 @@ They are laid out as in their papers, for images of 32 × 32 pixels and one chan
 to be trained in minutes on one core.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
-from benchmarks._networks import conv_norm
-
-Activation = Callable[[], nn.Module]
-"""Makes a layer that bends what it gets."""
+from benchmarks._networks import Activation, Inverted, conv_norm
 
 
 class Gate(nn.Module):
@@ -31,34 +28,6 @@ class Gate(nn.Module):
         return gated
 
 
-class Gated(nn.Module):
-    """An inverted residual with a gate, or without."""
-
-    def __init__(
-        self,
-        inputs: int,
-        wide: int,
-        outputs: int,
-        kernel: int,
-        stride: int,
-        bends: Activation,
-        gate: nn.Module | None,
-    ) -> None:
-        super().__init__()
-        expansion = [conv_norm(inputs, wide, 1), bends()] if wide != inputs else []
-        self.body = nn.Sequential(
-            *expansion,
-            conv_norm(wide, wide, kernel, stride, wide), bends(),
-            gate or nn.Identity(),
-            conv_norm(wide, outputs, 1),
-        )  # fmt: skip
-        self.adds = inputs == outputs and stride == 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.body(x)
-        return x + y if self.adds else y
-
-
 def mobilenet_v3(classes: int = 10, channels: int = 1) -> nn.Module:
     """MobileNetV3-Small (Howard et al. 2019), whose last strides are left out."""
     rows = (
@@ -71,7 +40,7 @@ def mobilenet_v3(classes: int = 10, channels: int = 1) -> nn.Module:
     blocks, inputs = list[nn.Module](), 16
     for kernel, wide, outputs, has_gate, bends, stride in rows:
         gate = Gate(wide, _eights(wide / 4), nn.ReLU, nn.Hardsigmoid) if has_gate else None
-        blocks.append(Gated(inputs, wide, outputs, kernel, stride, bends, gate))
+        blocks.append(Inverted(inputs, wide, outputs, stride, kernel, bends, gate))
         inputs = outputs
     return nn.Sequential(
         conv_norm(channels, 16, 3, 2), nn.Hardswish(), *blocks,
@@ -91,7 +60,7 @@ def efficientnet(classes: int = 10, channels: int = 1) -> nn.Module:
         for index in range(count):
             wide, stride = inputs * factor, 1 if index else first_stride
             gate = Gate(wide, max(inputs // 4, 4), nn.SiLU, nn.Sigmoid)
-            blocks.append(Gated(inputs, wide, outputs, kernel, stride, nn.SiLU, gate))
+            blocks.append(Inverted(inputs, wide, outputs, stride, kernel, nn.SiLU, gate))
             inputs = outputs
     return nn.Sequential(
         conv_norm(channels, 16, 3), nn.SiLU(), *blocks,

@@ -46,14 +46,29 @@ def resnet20(classes: int = 10) -> nn.Module:
     return resnet(3, classes)
 
 
+Activation = Callable[[], nn.Module]
+"""Makes a layer that bends what it gets."""
+
+
 class Inverted(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int, factor: int) -> None:
+    """An inverted residual (Sandler et al. 2018), with a gate before its last layer or without."""
+
+    def __init__(
+        self,
+        inputs: int,
+        wide: int,
+        outputs: int,
+        stride: int,
+        kernel: int = 3,
+        bends: Activation = nn.ReLU6,
+        gate: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        wide = inputs * factor
-        expansion = [conv_norm(inputs, wide, 1), nn.ReLU6()] if factor > 1 else []
+        expansion = [conv_norm(inputs, wide, 1), bends()] if wide != inputs else []
         self.body = nn.Sequential(
             *expansion,
-            conv_norm(wide, wide, 3, stride, wide), nn.ReLU6(),
+            conv_norm(wide, wide, kernel, stride, wide), bends(),
+            *([gate] if gate is not None else []),
             conv_norm(wide, outputs, 1),
         )  # fmt: skip
         self.adds = inputs == outputs and stride == 1
@@ -75,7 +90,7 @@ def _inverted(
     blocks += [conv_norm(channels, inputs, 3, stride), nn.ReLU6()]
     for outputs, count, stride in stages:
         for index in range(count):
-            blocks.append(Inverted(inputs, outputs, stride if index == 0 else 1, 6))
+            blocks.append(Inverted(inputs, 6 * inputs, outputs, stride if index == 0 else 1))
             inputs = outputs
     return nn.Sequential(
         *blocks, conv_norm(inputs, last, 1), nn.ReLU6(),

@@ -27,7 +27,7 @@ def mobilenet_v2(classes: int, width: float) -> nn.Module:
     for expansion, base, count, stride in MOBILE_STAGES:
         outputs = _multiple(base * width, 8)
         for index in range(count):
-            layers.append(Inverted(channels, outputs, 1 if index else stride, expansion))
+            layers.append(Inverted(channels, expansion * channels, outputs, 1 if index else stride))
             channels = outputs
     last = _multiple(1280 * min(width, 1.0), 8)
     return nn.Sequential(*layers, conv_norm(channels, last, 1), nn.ReLU6(), *_head(last, classes))

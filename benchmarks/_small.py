@@ -60,8 +60,8 @@ def residual() -> nn.Module:
 
 def inverted_residual() -> nn.Module:
     return nn.Sequential(
-        conv_norm(1, 12, 3), nn.ReLU6(), Inverted(12, 16, 2, 4), Inverted(16, 16, 1, 4),
-        Inverted(16, 32, 2, 4), conv_norm(32, 96, 1), nn.ReLU6(),
+        conv_norm(1, 12, 3), nn.ReLU6(), Inverted(12, 48, 16, 2), Inverted(16, 64, 16, 1),
+        Inverted(16, 64, 32, 2), conv_norm(32, 96, 1), nn.ReLU6(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 10),
     )  # fmt: skip
 

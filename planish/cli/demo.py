@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from planish.demo.text_lines import Lines
 
 _FEWEST_LINES = 32
-"""Of which a fifth is held out."""
+"""A fifth is held out: fewer would say nothing of how many characters are read right."""
 _STEPS = [{"method": "quantize", "mode": "static"}]
 _WEBHOOK_S = 30.0
 

@@ -14,6 +14,11 @@ _SECONDS = 120.0
 _ROUNDING = "quantized_decomposed"
 
 
+def rounds(program: Any) -> bool:
+    """Return whether a program rounds to integers."""
+    return any(_ROUNDING in str(node.target) for node in program.graph.nodes)
+
+
 def first_refused(program: Any, is_refused: Callable[[Any], bool]) -> str | None:
     """Return the node that ends the shortest beginning of a program that is refused.
 
@@ -58,11 +63,6 @@ def _cuts(graph: Any) -> list[tuple[str, int]]:
         for label, place in sorted(last.items(), key=lambda cut: cut[1])
         if place == whole or nodes[place] in _given(nodes, place)
     ]
-
-
-def rounds(program: Any) -> bool:
-    """Return whether a program rounds to integers."""
-    return any(_ROUNDING in str(node.target) for node in program.graph.nodes)
 
 
 def _given(nodes: list[Any], place: int) -> list[Any]:
